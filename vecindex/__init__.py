@@ -1,0 +1,1 @@
+"""vecindex: an embedded vector index for Python over FAISS."""

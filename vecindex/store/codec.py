@@ -1,0 +1,144 @@
+"""Records as bytes: msgpack, with datetimes kept as ISO 8601 text in an extension type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from vecindex.errors import CorruptIndexError, MetadataError
+from vecindex.results import Id, Metadata, Record
+
+DATETIME_EXT = 1
+"""msgpack extension type of a datetime: ISO 8601 text, so that offset and microseconds stay."""
+
+_MAX_DEPTH = 64
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what msgpack can hold
+DEAD_RECORD = msgpack.packb(None)
+"""What replaces the record of a removed row when a segment is rewritten."""
+
+
+def _default(value: Any) -> Any:
+    # Called for what msgpack's strict types refuse, subclasses included.
+    if isinstance(value, datetime):
+        return msgpack.ExtType(DATETIME_EXT, value.isoformat().encode())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    for plain in (str, int, float, bytes, list):
+        if isinstance(value, plain):
+            return plain(value)  # type: ignore[arg-type]  # a subclass instance of that very type
+    raise TypeError(f"cannot store a value of type {type(value).__name__}")
+
+
+def _ext_hook(code: int, data: bytes) -> Any:
+    if code == DATETIME_EXT:
+        return datetime.fromisoformat(data.decode())
+    raise ValueError(f"unknown extension type {code}")
+
+
+class RecordPacker:
+    """Packs records one after the other; reuses one msgpack packer, so not for several threads."""
+
+    def __init__(self) -> None:
+        self._pack = msgpack.Packer(use_bin_type=True, strict_types=True, default=_default).pack
+
+    def pack(self, row: int, record_id: Id, text: str | None, metadata: Metadata | None) -> bytes:
+        """Return the bytes of one record.
+
+        Raises
+        ------
+        MetadataError
+            If the text or a metadata key or value cannot be stored; `row` is its position in
+            the call.
+        """
+        if metadata is not None:
+            _check_keys(row, metadata, "metadata", 0)
+        try:
+            packed: bytes = self._pack([record_id, text, metadata])
+        except (TypeError, ValueError, OverflowError) as error:
+            _blame(row, text, metadata)
+            raise MetadataError(f"row {row}: cannot be stored: {error}") from error
+        return packed
+
+
+def _check_keys(row: int, value: Any, path: str, depth: int) -> None:
+    """Raise unless every key of nested dicts is a str and nesting is sane."""
+    if depth > _MAX_DEPTH:
+        raise MetadataError(f"row {row}: {path} is nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise MetadataError(
+                    f"row {row}: {path} has the key {key!r}; keys must be str, "
+                    f"not {type(key).__name__}"
+                )
+            if isinstance(inner, Mapping | list | tuple):
+                _check_keys(row, inner, f"{path}[{key!r}]", depth + 1)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            if isinstance(inner, Mapping | list | tuple):
+                _check_keys(row, inner, f"{path}[{position}]", depth + 1)
+
+
+def _blame(row: int, text: str | None, metadata: Metadata | None) -> None:
+    """Raise the `MetadataError` that names the value which cannot be packed."""
+    if text is not None:
+        _try_pack(row, text, "text")
+    if metadata is not None:
+        _blame_value(row, metadata, "metadata")
+
+
+def _blame_value(row: int, value: Any, path: str) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _try_pack(row, key, f"the key {key!a} of {path}")
+            _blame_value(row, inner, f"{path}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            _blame_value(row, inner, f"{path}[{position}]")
+    else:
+        _try_pack(row, value, path)
+
+
+def _try_pack(row: int, value: Any, path: str) -> None:
+    try:
+        msgpack.packb(value, use_bin_type=True, strict_types=True, default=_default)
+    except UnicodeEncodeError as error:
+        raise MetadataError(f"row {row}: {path} is not valid Unicode: {error.reason}") from error
+    except OverflowError as error:
+        raise MetadataError(
+            f"row {row}: {path} is {value!r}, out of the range {_INT_MIN} to {_INT_MAX}"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise MetadataError(
+            f"row {row}: {path} has type {type(value).__name__}, which cannot be stored; use None, "
+            "bool, int, float, str, bytes, datetime, or lists and dicts of these"
+        ) from error
+
+
+def pack_id(value: Id) -> bytes:
+    """Return the bytes of an id: its key in the id table."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def unpack_id(data: bytes) -> Id:
+    """Return the id that `pack_id` packed."""
+    value: Id = msgpack.unpackb(data)
+    return value
+
+
+def unpack_record(data: bytes | memoryview) -> Record:
+    """Return the record that `RecordPacker.pack` packed."""
+    try:
+        record_id, text, metadata = msgpack.unpackb(data, ext_hook=_ext_hook)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise CorruptIndexError(f"a checksummed record cannot be read: {error}") from error
+    return Record(record_id, text, metadata)

@@ -1,0 +1,329 @@
+"""File operations: every byte that vecindex writes goes through this module.
+
+Tests replace `Directory` with a twin that records, tears or refuses writes.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from vecindex.arrays import UInt8Array
+from vecindex.errors import CorruptIndexError, StorageFailedError, StorageFullError
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+BLOCK_BYTES = 256 * 1024
+"""Every file has one CRC-32 per block of this size, kept in the manifest."""
+
+_PENDING_BYTES = 1 << 20  # small writes are gathered up to this size
+_NAME = re.compile(r"[a-z]+-[0-9]+\.[a-z0-9]+\Z")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn an `OSError` of a write into a `StorageFullError` or a `StorageFailedError`."""
+    try:
+        yield
+    except (StorageFullError, StorageFailedError):
+        raise
+    except OSError as error:
+        kind = StorageFullError if error.errno in _FULL else StorageFailedError
+        reason = error.strerror or str(error)
+        raise kind(error.errno, f"{what}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What the manifest knows of an immutable file.
+
+    Parameters
+    ----------
+    name : str
+        The file's name within the directory.
+    size : int
+        Bytes.
+    crcs : bytes
+        Little-endian CRC-32 values, one per block of `BLOCK_BYTES`.
+    """
+
+    name: str
+    size: int
+    crcs: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse a name that could leave the directory."""
+        if not _NAME.match(self.name):
+            raise CorruptIndexError(f"MANIFEST names an impossible file: {self.name!r}")
+
+    def to_list(self) -> list[Any]:
+        """Return what the manifest stores."""
+        return [self.name, self.size, self.crcs]
+
+
+class FileWriter:
+    """Writes one new file from start to end and checksums it on the way.
+
+    Parameters
+    ----------
+    directory : Directory
+        Where.
+    name : str
+        The file's name; it must not exist.
+    """
+
+    def __init__(self, directory: Directory, name: str) -> None:
+        self.name = name
+        self.size = 0
+        self._appender = directory.create(name)
+        self._pending: list[Buffer] = []
+        self._pending_bytes = 0
+        self._crcs: list[int] = []
+        self._crc = 0
+        self._in_block = 0
+
+    def write(self, data: Buffer) -> None:
+        """Append `data`, which must not change until `finish`."""
+        size = memoryview(data).nbytes
+        self._pending.append(data)
+        self._pending_bytes += size
+        self.size += size
+        if self._pending_bytes >= _PENDING_BYTES:
+            self._flush()
+
+    def finish(self) -> FileEntry:
+        """Put everything on stable storage and return the file's entry."""
+        self._flush()
+        if self._in_block:
+            self._crcs.append(self._crc)
+        self._appender.sync()
+        self._appender.close()
+        return FileEntry(self.name, self.size, np.array(self._crcs, dtype="<u4").tobytes())
+
+    def abandon(self) -> None:
+        """Close the file without promising anything about it."""
+        self._appender.close()
+
+    def _flush(self) -> None:
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._checksum(memoryview(data).cast("B"))
+        self._appender.append([data])
+        self._pending = []
+        self._pending_bytes = 0
+
+    def _checksum(self, view: memoryview) -> None:
+        start = 0
+        while start < len(view):
+            stop = min(len(view), start + BLOCK_BYTES - self._in_block)
+            self._crc = zlib.crc32(view[start:stop], self._crc)
+            self._in_block += stop - start
+            start = stop
+            if self._in_block == BLOCK_BYTES:
+                self._crcs.append(self._crc)
+                self._crc = self._in_block = 0
+
+
+class Appender:
+    """An open file that only grows, apart from taking back what was not acknowledged."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.path = path
+        self._fd = os.open(path, flags | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+
+    def append(self, buffers: list[Buffer]) -> None:
+        """Write all buffers at the end of the file."""
+        with storage_errors(f"cannot write {self.path}"):
+            for buffer in buffers:
+                view = memoryview(buffer).cast("B")
+                while len(view):
+                    view = view[os.write(self._fd, view) :]
+
+    def sync(self) -> None:
+        """Wait until the file's bytes are on stable storage."""
+        with storage_errors(f"cannot sync {self.path}"):
+            os.fdatasync(self._fd)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file back to `size` bytes and go on there."""
+        with storage_errors(f"cannot truncate {self.path}"):
+            os.ftruncate(self._fd, size)
+            os.lseek(self._fd, size, os.SEEK_SET)
+
+    def close(self) -> None:
+        """Close the file; harmless when it is closed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Directory:
+    """One index directory: reading it, and every way in which it is changed.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # -- changes --------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Create the directory and its parents; fine when it exists."""
+        with storage_errors(f"cannot create {self.path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def create(self, name: str) -> Appender:
+        """Return a new, empty file that must not exist yet."""
+        with storage_errors(f"cannot create {self.path / name}"):
+            return Appender(self.path / name, os.O_CREAT | os.O_EXCL)
+
+    def reopen(self, name: str, size: int) -> Appender:
+        """Return an existing file, cut to `size` bytes, ready to grow."""
+        with storage_errors(f"cannot open {self.path / name}"):
+            appender = Appender(self.path / name, 0)
+        appender.truncate(size)
+        return appender
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the whole content of `name` atomically and durably."""
+        temporary = name + ".tmp"
+        self.remove(temporary)
+        appender = self.create(temporary)
+        try:
+            appender.append([data])
+            appender.sync()
+        finally:
+            appender.close()
+        with storage_errors(f"cannot replace {self.path / name}"):
+            (self.path / temporary).replace(self.path / name)
+        self.sync()
+
+    def remove(self, name: str) -> None:
+        """Remove a file; fine when there is none."""
+        with storage_errors(f"cannot remove {self.path / name}"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Wait until the directory's entries are on stable storage."""
+        with storage_errors(f"cannot sync {self.path}"):
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    # -- reading --------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Return the names in the directory, sorted."""
+        return sorted(path.name for path in self.path.iterdir())
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        return (self.path / name).stat().st_size
+
+    def stamp(self, name: str) -> tuple[int, int, int]:
+        """Return what changes whenever the file is replaced."""
+        stat = (self.path / name).stat()
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
+        return (self.path / name).read_bytes()
+
+    def map(self, name: str, *, private: bool = False) -> UInt8Array:
+        """Return a file's bytes, memory-mapped; `private` ones can be changed in memory only."""
+        fd = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_size == 0:
+                return np.empty(0, dtype=np.uint8)
+            access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
+            return np.frombuffer(mmap.mmap(fd, 0, access=access), dtype=np.uint8)
+        finally:
+            os.close(fd)
+
+
+class MappedFile:
+    """An immutable file, memory-mapped, whose blocks are checked when they are first used.
+
+    Parameters
+    ----------
+    directory : Directory
+        Where the file is.
+    entry : FileEntry
+        What the manifest says of it.
+    private : bool
+        Map it copy-on-write.
+
+    Raises
+    ------
+    CorruptIndexError
+        If the file has another size than the manifest says.
+    FileNotFoundError
+        If it is not there.
+    """
+
+    def __init__(self, directory: Directory, entry: FileEntry, *, private: bool = False) -> None:
+        self.entry = entry
+        self.path = directory.path / entry.name
+        self.data = directory.map(entry.name, private=private)
+        if len(self.data) != entry.size:
+            offset = min(len(self.data), entry.size)
+            raise self.corrupt(offset, f"it has {len(self.data)} bytes, expected {entry.size}")
+        self._crcs = np.frombuffer(entry.crcs, dtype="<u4")
+        if len(self._crcs) != -(-entry.size // BLOCK_BYTES):
+            raise CorruptIndexError(f"MANIFEST: wrong number of checksums for {entry.name}")
+        self._checked = np.zeros(len(self._crcs), dtype=np.bool_)
+        self._all_checked = False
+
+    def corrupt(self, offset: int, what: str) -> CorruptIndexError:
+        """Return the error that names this file and `offset`."""
+        return CorruptIndexError(f"{self.path} is damaged at offset {offset}: {what}")
+
+    def check(self, start: int = 0, stop: int | None = None) -> None:
+        """Raise `CorruptIndexError` unless the blocks of bytes [start, stop) are as written."""
+        if self._all_checked:
+            return
+        stop = self.entry.size if stop is None else stop
+        first, last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
+        for block in first + np.flatnonzero(~self._checked[first:last]):
+            self._check_block(int(block))
+        self._all_checked = bool(self._checked.all())
+
+    def check_at(self, offsets: np.ndarray[Any, np.dtype[np.int64]], size: int) -> None:
+        """Check the blocks where `size` bytes (less than a block) at each offset begin and end."""
+        if self._all_checked:
+            return
+        blocks = np.unique([offsets // BLOCK_BYTES, (offsets + size - 1) // BLOCK_BYTES])
+        for block in blocks[~self._checked[blocks]]:
+            self._check_block(int(block))
+
+    def bad_blocks(self) -> list[int]:
+        """Return the offsets of all blocks that are not as written; reads the whole file."""
+        bad = []
+        for block in range(len(self._crcs)):
+            try:
+                self._check_block(block)
+            except CorruptIndexError:
+                bad.append(block * BLOCK_BYTES)
+        return bad
+
+    def _check_block(self, block: int) -> None:
+        start = block * BLOCK_BYTES
+        if zlib.crc32(self.data[start : start + BLOCK_BYTES].data) != self._crcs[block]:
+            raise self.corrupt(start, f"checksum mismatch in block {block}")
+        self._checked[block] = True

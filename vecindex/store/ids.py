@@ -1,0 +1,236 @@
+"""Id tables `ids-<n>.vxi`: row to id and id to row, both memory-mapped, nothing read at open.
+
+A header of 64 bytes, then sections, each padded with zeros to 64 bytes::
+
+    header   4s "VXI\\n", u16 format, u16 kind, u64 rows n, u64 live rows m, u64 key bytes,
+             zeros, u32 CRC-32 of the first 60 bytes
+    kind 0 (every id is an int)
+             i64[n] ids by row; i64[m] ids of live rows, sorted; u32[m] their rows
+    kind 1   u64[n+1] bounds of the keys; the keys (msgpack) by row;
+             u64[m] hashes of live rows' keys, sorted; u32[m] their rows
+
+A key's hash is the first 8 bytes of its BLAKE2b digest (`digest_size=8`), little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecindex.arrays import BoolArray, Int64Array, UInt8Array
+from vecindex.results import Id
+from vecindex.store.codec import pack_id, unpack_id
+from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.frames import ALIGN, FORMAT
+
+_MAGIC = b"VXI\n"
+_HEADER = struct.Struct("<4sHHQQQ")
+_INTS, _KEYS = 0, 1
+
+UInt64Array = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class IdColumn:
+    """The ids of some rows in row order: as ints, or as keys with their hashes.
+
+    Parameters
+    ----------
+    ints : ndarray of int64, shape (n,), or None
+        The ids when all are ints.
+    keys : list of bytes
+        The packed ids otherwise.
+    hashes : ndarray of uint64, shape (n,)
+        Hashes of the keys; of no meaning for rows that are not live.
+    """
+
+    ints: Int64Array | None
+    keys: list[bytes]
+    hashes: UInt64Array
+
+    @classmethod
+    def of(cls, ids: Sequence[Id]) -> IdColumn:
+        """Return the column of the given ids."""
+        if all(type(value) is int for value in ids):
+            return cls(np.array(ids, dtype=np.int64), [], np.empty(0, dtype=np.uint64))
+        keys = [pack_id(value) for value in ids]
+        return cls(None, keys, hash_keys(keys))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.keys) if self.ints is None else len(self.ints)
+
+    def as_keys(self) -> IdColumn:
+        """Return the same ids as keys."""
+        return self if self.ints is None else _keyed(self.ints.tolist())
+
+    def take(self, keep: BoolArray) -> IdColumn:
+        """Return the column of the rows where `keep` is True."""
+        if self.ints is not None:
+            return IdColumn(self.ints[keep], [], self.hashes)
+        keys = [key for key, kept in zip(self.keys, keep.tolist(), strict=True) if kept]
+        return IdColumn(None, keys, self.hashes[keep])
+
+    @classmethod
+    def concatenate(cls, columns: Sequence[IdColumn]) -> IdColumn:
+        """Return one column of all rows."""
+        columns = [column for column in columns if len(column)]
+        if all(column.ints is not None for column in columns):
+            ints = [column.ints for column in columns if column.ints is not None]
+            empty = np.empty(0, dtype=np.int64)
+            return cls(np.concatenate([empty, *ints]), [], np.empty(0, dtype=np.uint64))
+        columns = [column.as_keys() for column in columns]
+        keys = [key for column in columns for key in column.keys]
+        return cls(None, keys, np.concatenate([column.hashes for column in columns]))
+
+
+def _keyed(ids: Sequence[Id]) -> IdColumn:
+    keys = [pack_id(value) for value in ids]
+    return IdColumn(None, keys, hash_keys(keys))
+
+
+def hash_keys(keys: Sequence[bytes]) -> UInt64Array:
+    """Return the 64-bit hashes of packed ids."""
+    digests = b"".join([blake2b(key, digest_size=8).digest() for key in keys])
+    return np.frombuffer(digests, dtype="<u8")
+
+
+def write_ids(directory: Directory, name: str, column: IdColumn, live: BoolArray) -> FileEntry:
+    """Write the id table of a segment, whose removed rows can be found by nobody."""
+    rows = np.flatnonzero(live).astype("<u4")
+    if column.ints is not None:
+        values: NDArray[Any] = column.ints[rows]
+        forward: list[NDArray[Any]] = [column.ints.astype("<i8")]
+        key_bytes = 0
+    else:
+        values = column.hashes[rows]
+        blob = np.frombuffer(b"".join(column.keys), dtype=np.uint8)
+        bounds = np.zeros(len(column) + 1, dtype="<u8")
+        np.cumsum([len(key) for key in column.keys], out=bounds[1:])
+        forward = [bounds, blob]
+        key_bytes = len(blob)
+    order = np.argsort(values, kind="stable")
+    kind = _KEYS if column.ints is None else _INTS
+    header = _HEADER.pack(_MAGIC, FORMAT, kind, len(column), len(rows), key_bytes).ljust(60, b"\0")
+    writer = FileWriter(directory, name)
+    try:
+        writer.write(header + struct.pack("<I", zlib.crc32(header)))
+        for section in [*forward, values[order], rows[order]]:
+            writer.write(section.tobytes())
+            writer.write(bytes(-section.nbytes % ALIGN))
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+class IdTable:
+    """The memory-mapped id table of one segment.
+
+    Parameters
+    ----------
+    directory : Directory
+        Where the file is.
+    entry : FileEntry
+        What the manifest says of it.
+    count : int
+        Rows that it must have.
+    """
+
+    def __init__(self, directory: Directory, entry: FileEntry, count: int) -> None:
+        self.file = MappedFile(directory, entry)
+        self.count = count
+        self.file.check(0, ALIGN)
+        magic, _, kind, rows, live, key_bytes = _HEADER.unpack_from(
+            self.file.data[:ALIGN].tobytes()
+        )
+        if magic != _MAGIC or rows != count or kind not in (_INTS, _KEYS):
+            raise self.file.corrupt(0, "this is not the id table of its segment")
+        self.all_ints = kind == _INTS
+        self._end = ALIGN
+        if self.all_ints:
+            self._ints = self._section("<i8", rows)
+        else:
+            self._bounds = self._section("<u8", rows + 1)
+            self._keys: UInt8Array = self._section("u1", key_bytes)
+        self._sorted = self._section("<i8" if self.all_ints else "<u8", live)
+        self._rows = self._section("<u4", live)
+
+    def _section(self, dtype: str, count: int) -> NDArray[Any]:
+        size = np.dtype(dtype).itemsize * count
+        if self._end + size > self.file.entry.size:
+            raise self.file.corrupt(0, "its sections do not fit")
+        section = self.file.data[self._end : self._end + size].view(dtype)
+        self._end += size + (-size % ALIGN)
+        return section
+
+    def ids(self, rows: Int64Array) -> list[Id]:
+        """Return the ids of `rows`, in that order."""
+        self.file.check()
+        if self.all_ints:
+            ints: list[Id] = self._ints[rows].tolist()
+            return ints
+        keys = self._keys.data
+        starts, stops = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
+        return [
+            unpack_id(bytes(keys[start:stop])) for start, stop in zip(starts, stops, strict=True)
+        ]
+
+    def ints(self, rows: Int64Array) -> Int64Array:
+        """Return the ids of `rows` when all ids of this table are ints."""
+        self.file.check()
+        return self._ints[rows]
+
+    def column(self) -> IdColumn:
+        """Return the ids of all rows."""
+        self.file.check()
+        if self.all_ints:
+            return IdColumn(np.array(self._ints), [], np.empty(0, dtype=np.uint64))
+        keys, bounds = self._keys.tobytes(), self._bounds.tolist()
+        hashes = np.zeros(self.count, dtype=np.uint64)
+        hashes[self._rows] = self._sorted
+        pairs = pairwise(bounds)
+        return IdColumn(None, [keys[start:stop] for start, stop in pairs], hashes)
+
+    def find(self, ids: Sequence[Id]) -> Int64Array:
+        """Return the row of each id, -1 where this table has none."""
+        self.file.check()
+        if not len(self._sorted):
+            return np.full(len(ids), -1, dtype=np.int64)
+        return self._find_ints(ids) if self.all_ints else self._find_keys(ids)
+
+    def _find_ints(self, ids: Sequence[Id]) -> Int64Array:
+        found = np.full(len(ids), -1, dtype=np.int64)
+        places = [place for place, value in enumerate(ids) if isinstance(value, int)]
+        wanted = np.array([ids[place] for place in places], dtype=np.int64)
+        at = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
+        rows = np.where(self._sorted[at] == wanted, self._rows[at], -1)
+        found[places] = rows
+        return found
+
+    def _find_keys(self, ids: Sequence[Id]) -> Int64Array:
+        keys = [pack_id(value) for value in ids]
+        hashes = hash_keys(keys)
+        at = np.searchsorted(self._sorted, hashes)
+        found = np.full(len(ids), -1, dtype=np.int64)
+        inside = np.minimum(at, len(self._sorted) - 1)
+        for place in np.flatnonzero(self._sorted[inside] == hashes).tolist():
+            found[place] = self._match(int(at[place]), hashes[place], keys[place])
+        return found
+
+    def _match(self, at: int, key_hash: np.uint64, key: bytes) -> int:
+        """Return the row whose key is `key` among those of equal hash, -1 if none."""
+        while at < len(self._sorted) and self._sorted[at] == key_hash:
+            row = int(self._rows[at])
+            if self._keys[int(self._bounds[row]) : int(self._bounds[row + 1])].tobytes() == key:
+                return row
+            at += 1
+        return -1

@@ -1,0 +1,156 @@
+"""The log: operations since the last commit, one checksummed frame each, one sync a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vecindex.arrays import Float32Array
+from vecindex.errors import CorruptIndexError, StorageFailedError
+from vecindex.results import Id
+from vecindex.store.files import Directory
+from vecindex.store.frames import (
+    PUT,
+    REMOVE,
+    BadFrameError,
+    Frame,
+    decode,
+    encode,
+    has_later_frame,
+)
+from vecindex.store.manifest import LogEntry
+from vecindex.store.state import State
+
+
+class LogWriter:
+    """Appends frames to the growing log.
+
+    Parameters
+    ----------
+    directory : Directory
+        The index directory.
+    name : str
+        The log's file name.
+    size : int
+        Bytes that are valid; whatever follows them is cut off.
+    """
+
+    def __init__(self, directory: Directory, name: str, size: int) -> None:
+        self.name = name
+        self.size = size
+        self.synced = 0
+        self.failed = False
+        self._appender = directory.reopen(name, size)
+
+    def put(
+        self, sequence: int, ids: Sequence[Id], records: Sequence[bytes], vectors: Float32Array
+    ) -> None:
+        """Append added rows."""
+        self._append(PUT, {"ids": list(ids), "records": list(records)}, sequence, vectors)
+
+    def remove(self, sequence: int, ids: Sequence[Id]) -> None:
+        """Append a removal."""
+        self._append(REMOVE, {"ids": list(ids)}, sequence, None)
+
+    def _append(self, kind: int, body: object, sequence: int, vectors: Float32Array | None) -> None:
+        buffers, size = encode(kind, body, sequence=sequence, synced=self.synced, vectors=vectors)
+        self._appender.append(buffers)
+        self.size += size
+
+    def sync(self) -> None:
+        """Wait until every frame is on stable storage."""
+        if self.synced == self.size:
+            return
+        try:
+            self._appender.sync()
+        except BaseException:
+            # What the kernel could not write is dropped from its cache: a second try would lie.
+            self.failed = True
+            raise
+        self.synced = self.size
+
+    def take_back(self, size: int) -> None:
+        """Cut off what followed the first `size` bytes; afterwards `failed` says if it worked."""
+        try:
+            self._appender.truncate(size)
+            self.size = size
+            self.synced = min(self.synced, size)
+        except StorageFailedError:
+            self.failed = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._appender.close()
+
+
+def replay(directory: Directory, state: State) -> tuple[State, str | None]:
+    """Return the state after all logged operations that it does not include yet.
+
+    Parameters
+    ----------
+    directory : Directory
+        The index directory.
+    state : State
+        As of some offset of the last log, or with no log applied (`offset` 0).
+
+    Returns
+    -------
+    State
+        The newest state.
+    str or None
+        What was found behind the last whole frame, None if nothing.
+
+    Raises
+    ------
+    CorruptIndexError
+        If a frame is damaged that was once on stable storage.
+    """
+    *closed, active = state.manifest.logs
+    for log, following in zip(closed, state.manifest.logs[1:], strict=True):
+        if state.sequence < following.sequence:
+            for frame in read_log(directory, log, state.sequence):
+                state = state.apply(frame)
+            state = replace(state, offset=0)
+    try:
+        for frame in read_log(directory, active, state.sequence, state.offset):
+            state = state.apply(frame)
+    except TornLogError as torn:
+        return state, str(torn)
+    return state, None
+
+
+class TornLogError(Exception):
+    """The growing log ends in an unfinished write."""
+
+
+def read_log(
+    directory: Directory, log: LogEntry, sequence: int, offset: int = 0
+) -> Iterator[Frame]:
+    """Yield the frames of one log from `offset` on, numbered from `sequence`.
+
+    Raises
+    ------
+    CorruptIndexError
+        If a frame is damaged that was once on stable storage.
+    TornLogError
+        If the growing log ends in something else than a whole frame.
+    """
+    data = directory.map(log.name)
+    path = str(directory.path / log.name)
+    if log.size is not None and len(data) < log.size:
+        raise CorruptIndexError(
+            f"{path} is damaged at offset {len(data)}: it ends there, expected {log.size} bytes"
+        )
+    data = data[: log.size]
+    while offset < len(data):
+        try:
+            frame = decode(data, offset, path, sequence)
+        except BadFrameError as error:
+            if log.size is not None or has_later_frame(data, offset, path):
+                raise CorruptIndexError(f"{path} is damaged at offset {offset}: {error}") from error
+            raise TornLogError(
+                f"{len(data) - offset} bytes of an unfinished write at the end of {log.name}"
+            ) from error
+        yield frame
+        offset += frame.size
+        sequence += 1

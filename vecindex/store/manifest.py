@@ -1,0 +1,206 @@
+"""The manifest: the one commit point, a checksummed frame that names every file of a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vecindex.errors import CorruptIndexError, IndexPathError
+from vecindex.store.files import Directory, FileEntry
+from vecindex.store.frames import FORMAT, MANIFEST, BadFrameError, decode, encode
+
+NAME = "MANIFEST"
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One log file: `sequence` numbers its first operation, `size` is None while it grows."""
+
+    name: str
+    sequence: int
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """The files of one immutable segment of `rows` rows."""
+
+    rows: int
+    vectors: FileEntry
+    records: FileEntry
+    ids: FileEntry
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """The segment's files."""
+        return self.vectors, self.records, self.ids
+
+
+@dataclass(frozen=True)
+class StructureEntry:
+    """The structure over the first segment: how it was built, its file, what was measured."""
+
+    kind: str
+    spec: dict[str, Any]
+    file: FileEntry
+    calibration: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that one state of the index consists of.
+
+    Parameters
+    ----------
+    generation : int
+        Counts the commits.
+    dim : int or None
+        Dimension of the vectors, None before the first row.
+    spec : dict
+        The structure that was asked for.
+    target_recall : float
+        The promise for recall@10.
+    embedder : dict or None
+        Fingerprint of the embedder.
+    next_id : int
+        The next id that vecindex may make; greater than every int id ever used.
+    next_file : int
+        The next number for a file name.
+    logs : tuple of LogEntry
+        In order; the last one grows.
+    segments : tuple of SegmentEntry
+        In row order. A structure covers exactly the first one.
+    dead : FileEntry or None
+        Bitmap of the segments' removed rows, as of the start of the first log.
+    structure : StructureEntry or None
+        None while every search is exact.
+    """
+
+    generation: int
+    dim: int | None
+    spec: dict[str, Any]
+    target_recall: float
+    embedder: dict[str, Any] | None = None
+    next_id: int = 0
+    next_file: int = 1
+    logs: tuple[LogEntry, ...] = ()
+    segments: tuple[SegmentEntry, ...] = ()
+    dead: FileEntry | None = None
+    structure: StructureEntry | None = None
+
+    def files(self) -> list[FileEntry]:
+        """Return the entries of all immutable files."""
+        entries = [entry for segment in self.segments for entry in segment.files]
+        if self.dead is not None:
+            entries.append(self.dead)
+        if self.structure is not None:
+            entries.append(self.structure.file)
+        return entries
+
+    def names(self) -> set[str]:
+        """Return the names of all files, logs included."""
+        return {entry.name for entry in self.files()} | {log.name for log in self.logs}
+
+
+def write_manifest(directory: Directory, manifest: Manifest) -> None:
+    """Replace the manifest atomically; when this returns, the new state is durable."""
+    buffers, _ = encode(MANIFEST, _to_dict(manifest), sequence=manifest.generation)
+    directory.write(NAME, b"".join(buffers))
+
+
+def read_manifest(directory: Directory) -> Manifest:
+    """Return the manifest.
+
+    Raises
+    ------
+    IndexPathError
+        If the directory is not an index.
+    CorruptIndexError
+        If the manifest is damaged.
+    FormatVersionError
+        If it was written by a newer format.
+    """
+    path = directory.path / NAME
+    try:
+        data = np.frombuffer(directory.read(NAME), dtype=np.uint8)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IndexPathError(
+            f"{directory.path} is not a vecindex index: no {NAME} in it"
+        ) from error
+    try:
+        frame = decode(data, 0, str(path))
+    except BadFrameError as error:
+        raise CorruptIndexError(f"{path} is damaged at offset 0: {error}") from error
+    if frame.kind != MANIFEST or frame.size != len(data):
+        raise CorruptIndexError(f"{path} is damaged at offset {frame.size}: not one manifest frame")
+    try:
+        return _from_dict(frame.body)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptIndexError(f"{path} is damaged: unexpected content ({error!r})") from error
+
+
+def _to_dict(manifest: Manifest) -> dict[str, Any]:
+    structure = manifest.structure
+    return {
+        "format": FORMAT,
+        "generation": manifest.generation,
+        "dim": manifest.dim,
+        "spec": manifest.spec,
+        "target_recall": manifest.target_recall,
+        "embedder": manifest.embedder,
+        "next_id": manifest.next_id,
+        "next_file": manifest.next_file,
+        "logs": [[log.name, log.sequence, log.size] for log in manifest.logs],
+        "segments": [
+            {
+                "rows": segment.rows,
+                "vectors": segment.vectors.to_list(),
+                "records": segment.records.to_list(),
+                "ids": segment.ids.to_list(),
+            }
+            for segment in manifest.segments
+        ],
+        "dead": None if manifest.dead is None else manifest.dead.to_list(),
+        "structure": None
+        if structure is None
+        else {
+            "kind": structure.kind,
+            "spec": structure.spec,
+            "file": structure.file.to_list(),
+            "calibration": structure.calibration,
+        },
+    }
+
+
+def _from_dict(data: dict[str, Any]) -> Manifest:
+    structure = data["structure"]
+    return Manifest(
+        generation=data["generation"],
+        dim=data["dim"],
+        spec=data["spec"],
+        target_recall=data["target_recall"],
+        embedder=data["embedder"],
+        next_id=data["next_id"],
+        next_file=data["next_file"],
+        logs=tuple(LogEntry(*log) for log in data["logs"]),
+        segments=tuple(
+            SegmentEntry(
+                segment["rows"],
+                FileEntry(*segment["vectors"]),
+                FileEntry(*segment["records"]),
+                FileEntry(*segment["ids"]),
+            )
+            for segment in data["segments"]
+        ),
+        dead=None if data["dead"] is None else FileEntry(*data["dead"]),
+        structure=None
+        if structure is None
+        else StructureEntry(
+            structure["kind"],
+            structure["spec"],
+            FileEntry(*structure["file"]),
+            structure["calibration"],
+        ),
+    )

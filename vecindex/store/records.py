@@ -1,0 +1,123 @@
+"""Records files `rows-<n>.vxr`: msgpack records in small checksummed blocks.
+
+A file is a header of 64 bytes, blocks of 16 records, and a table of block offsets::
+
+    header   4s "VXR\\n", u16 format, u16 records a block, u64 records, zeros,
+             u32 CRC-32 of the first 60 bytes
+    block    u32 CRC-32 of the rest, u32 bytes of the rest, u32 end offsets of its records within
+             the payload (one per record), payload
+    table    u64 offsets of the blocks and of the table, then u32 CRC-32 of them
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from vecindex.arrays import Int64Array
+from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.frames import ALIGN, FORMAT
+
+_MAGIC = b"VXR\n"
+_HEADER = struct.Struct("<4sHHQ")
+_BLOCK = struct.Struct("<II")
+RECORDS_PER_BLOCK = 16
+
+
+def write_records(
+    directory: Directory, name: str, records: Iterable[bytes], count: int
+) -> FileEntry:
+    """Write a records file of `count` packed records and return its entry."""
+    writer = FileWriter(directory, name)
+    try:
+        header = _HEADER.pack(_MAGIC, FORMAT, RECORDS_PER_BLOCK, count).ljust(60, b"\0")
+        writer.write(header + struct.pack("<I", zlib.crc32(header)))
+        offsets = []
+        for block in _blocks(records):
+            offsets.append(writer.size)
+            writer.write(block)
+        offsets.append(writer.size)
+        table = np.array(offsets, dtype="<u8").tobytes()
+        writer.write(table + struct.pack("<I", zlib.crc32(table)))
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _blocks(records: Iterable[bytes]) -> Iterator[bytes]:
+    pending: list[bytes] = []
+    for record in records:
+        pending.append(record)
+        if len(pending) == RECORDS_PER_BLOCK:
+            yield _block(pending)
+            pending = []
+    if pending:
+        yield _block(pending)
+
+
+def _block(records: list[bytes]) -> bytes:
+    payload = b"".join(records)
+    ends = np.cumsum([len(record) for record in records], dtype="<u4").tobytes()
+    rest = ends + payload
+    return _BLOCK.pack(zlib.crc32(rest), len(rest)) + rest
+
+
+class RecordsFile:
+    """Random and sequential access to the packed records of one segment.
+
+    Parameters
+    ----------
+    directory : Directory
+        Where the file is.
+    entry : FileEntry
+        What the manifest says of it.
+    count : int
+        Records that it must hold.
+    """
+
+    def __init__(self, directory: Directory, entry: FileEntry, count: int) -> None:
+        self.file = MappedFile(directory, entry)
+        self.count = count
+        self._blocks = -(-count // RECORDS_PER_BLOCK)
+        table_start = entry.size - (self._blocks + 1) * 8 - 4
+        if table_start < ALIGN:
+            raise self.file.corrupt(0, f"it is too small for {count} records")
+        self._table = self.file.data[table_start : entry.size - 4]
+
+    def get(self, rows: Int64Array) -> list[bytes]:
+        """Return the packed records of `rows`, in that order."""
+        out = []
+        block, ends, payload = -1, [0], b""
+        for row in rows.tolist():
+            if row // RECORDS_PER_BLOCK != block:
+                block = row // RECORDS_PER_BLOCK
+                ends, payload = self._read(block)
+            slot = row % RECORDS_PER_BLOCK
+            out.append(payload[ends[slot] : ends[slot + 1]])
+        return out
+
+    def scan(self) -> Iterator[bytes]:
+        """Yield all packed records in row order."""
+        for block in range(self._blocks):
+            ends, payload = self._read(block)
+            for start, stop in pairwise(ends):
+                yield payload[start:stop]
+
+    def _read(self, block: int) -> tuple[list[int], bytes]:
+        """Return a block's record bounds and payload, checked."""
+        start, stop = np.frombuffer(self._table, "<u8", count=2, offset=block * 8).tolist()
+        if not ALIGN <= start < stop <= self.file.entry.size:
+            raise self.file.corrupt(self.file.entry.size - len(self._table), "bad block table")
+        data = self.file.data[start:stop].tobytes()
+        crc, size = _BLOCK.unpack_from(data)
+        rest = data[_BLOCK.size :]
+        if size != len(rest) or zlib.crc32(rest) != crc:
+            raise self.file.corrupt(start, f"checksum mismatch in the block of records {block}")
+        count = min(RECORDS_PER_BLOCK, self.count - block * RECORDS_PER_BLOCK)
+        ends = np.frombuffer(rest, "<u4", count=count).tolist()
+        return [0, *ends], rest[count * 4 :]

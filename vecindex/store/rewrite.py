@@ -1,0 +1,113 @@
+"""Rewriting parts into one new segment: how the log becomes segments and space comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vecindex.arrays import BoolArray, Float32Array
+from vecindex.store.codec import DEAD_RECORD
+from vecindex.store.files import Directory
+from vecindex.store.ids import IdColumn, write_ids
+from vecindex.store.manifest import SegmentEntry
+from vecindex.store.records import write_records
+from vecindex.store.segment import Part
+from vecindex.store.vectors import write_vectors
+
+_CHUNK_ROWS = 4096
+
+Poll = Callable[[], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One part to be rewritten.
+
+    Parameters
+    ----------
+    part : Part
+        The rows.
+    dead : ndarray of bool, shape (part.count,), or None
+        Removed rows.
+    keep_dead : bool
+        Keep removed rows in place, because a structure knows the part by row number. Their
+        texts are dropped all the same.
+    """
+
+    part: Part
+    dead: BoolArray | None
+    keep_dead: bool = False
+
+    @property
+    def keep(self) -> BoolArray:
+        """Rows that are written, shape (part.count,)."""
+        if self.dead is None or self.keep_dead:
+            return np.ones(self.part.count, dtype=np.bool_)
+        return np.logical_not(self.dead)
+
+    @property
+    def dead_kept(self) -> BoolArray:
+        """Which of the written rows are removed ones."""
+        keep = self.keep
+        return np.zeros(len(keep), dtype=np.bool_)[keep] if self.dead is None else self.dead[keep]
+
+
+def rewrite(
+    directory: Directory, number: int, sources: Sequence[Source], dim: int, poll: Poll
+) -> tuple[SegmentEntry, BoolArray]:
+    """Write one segment from several parts.
+
+    Parameters
+    ----------
+    directory : Directory
+        The index directory.
+    number : int
+        The new files' number.
+    sources : sequence of Source
+        In row order.
+    dim : int
+        Dimension of the vectors.
+    poll : callable
+        Called between chunks; raises to stop.
+
+    Returns
+    -------
+    SegmentEntry
+        The new segment, on stable storage but not committed.
+    ndarray of bool, shape (rows,)
+        Removed rows that were kept.
+    """
+    dead = np.concatenate([source.dead_kept for source in sources])
+    rows = len(dead)
+    vectors = write_vectors(
+        directory, f"vectors-{number}.f32", _vectors(sources, poll), (rows, dim)
+    )
+    records = write_records(directory, f"rows-{number}.vxr", _records(sources, poll), rows)
+    column = IdColumn.concatenate([source.part.column().take(source.keep) for source in sources])
+    ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
+    return SegmentEntry(rows, vectors, records, ids), dead
+
+
+def _vectors(sources: Sequence[Source], poll: Poll) -> Iterator[Float32Array]:
+    for source in sources:
+        rows = np.flatnonzero(source.keep)
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            poll()
+            chosen = rows[start : start + _CHUNK_ROWS]
+            source.part.check_rows(chosen)
+            whole = chosen[-1] - chosen[0] + 1 == len(chosen)
+            vectors = source.part.vectors
+            yield vectors[chosen[0] : chosen[-1] + 1] if whole else vectors[chosen]
+
+
+def _records(sources: Sequence[Source], poll: Poll) -> Iterator[bytes]:
+    for source in sources:
+        pairs = zip(source.part.scan_records(), source.keep.tolist(), strict=True)
+        dead = iter(source.dead_kept.tolist())
+        for row, (record, keep) in enumerate(pairs):
+            if row % _CHUNK_ROWS == 0:
+                poll()
+            if keep:
+                yield DEAD_RECORD if next(dead) else record

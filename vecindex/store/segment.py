@@ -1,0 +1,191 @@
+"""Parts of an index: immutable segments on disk, and the tail of newer rows in memory.
+
+Both answer the same questions, by row number within the part; `Part` is what they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from vecindex.arrays import Float32Array, Int64Array, MappedRows
+from vecindex.results import Id
+from vecindex.store.files import Directory, MappedFile
+from vecindex.store.ids import IdColumn, IdTable
+from vecindex.store.manifest import SegmentEntry
+from vecindex.store.records import RecordsFile
+from vecindex.store.vectors import VectorsFile
+
+
+class Part(Protocol):
+    """Rows with vectors, ids and records, numbered from 0."""
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+
+    @property
+    def vectors(self) -> Float32Array:
+        """Unit rows, shape (count, dim), read-only."""
+
+    @property
+    def all_ints(self) -> bool:
+        """Whether every id is an int."""
+
+    def ids(self, rows: Int64Array) -> list[Id]:
+        """Return the ids of `rows`."""
+
+    def records(self, rows: Int64Array) -> list[bytes]:
+        """Return the packed records of `rows`."""
+
+    def scan_records(self) -> Iterator[bytes]:
+        """Yield all packed records in row order."""
+
+    def find(self, ids: Sequence[Id]) -> Int64Array:
+        """Return the newest row of each id, -1 where there is none."""
+
+    def column(self) -> IdColumn:
+        """Return the ids of all rows."""
+
+    def check_rows(self, rows: Int64Array) -> None:
+        """Raise `CorruptIndexError` unless the vectors of `rows` are as written."""
+
+
+class Segment:
+    """One immutable segment, memory-mapped.
+
+    Parameters
+    ----------
+    directory : Directory
+        Where its files are.
+    entry : SegmentEntry
+        What the manifest says of them.
+    dim : int
+        Dimension of the vectors.
+    """
+
+    def __init__(self, directory: Directory, entry: SegmentEntry, dim: int) -> None:
+        self.entry = entry
+        self.count = entry.rows
+        self._vectors = VectorsFile(directory, entry.vectors, (entry.rows, dim))
+        self._records = RecordsFile(directory, entry.records, entry.rows)
+        self._ids = IdTable(directory, entry.ids, entry.rows)
+        self.all_ints = self._ids.all_ints
+        self.ids = self._ids.ids
+        self.find = self._ids.find
+        self.column = self._ids.column
+        self.records = self._records.get
+        self.scan_records = self._records.scan
+        self.check_rows = self._vectors.check_rows
+
+    @property
+    def mapped(self) -> MappedRows:
+        """The rows together with the private mapping that they are in."""
+        return self._vectors.mapped
+
+    @property
+    def vectors(self) -> Float32Array:
+        """Unit rows, shape (count, dim), read-only."""
+        return self._vectors.mapped.rows
+
+    @property
+    def files(self) -> list[MappedFile]:
+        """The mapped files."""
+        return [self._vectors.file, self._records.file, self._ids.file]
+
+
+class Tail:
+    """Rows that are only in the log, kept in memory; grows, and views of it stay valid.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.buffer: Float32Array = np.empty((0, dim), dtype=np.float32)
+        self.id_list: list[Id] = []
+        self.record_list: list[bytes] = []
+        self.rows_of: dict[Id, int | tuple[int, ...]] = {}
+        self.all_ints = True
+
+    def append(
+        self, count: int, ids: Sequence[Id], records: Sequence[bytes], vectors: Float32Array
+    ) -> None:
+        """Put rows behind the first `count`; what an interrupted call left there is dropped."""
+        needed = count + len(ids)
+        if needed > len(self.buffer):
+            grown = np.empty((max(needed, 2 * len(self.buffer), 64), self.dim), dtype=np.float32)
+            grown[:count] = self.buffer[:count]
+            self.buffer = grown
+        self.buffer[count:needed] = vectors
+        del self.id_list[count:], self.record_list[count:]
+        self.id_list.extend(ids)
+        self.record_list.extend(records)
+        self.all_ints = self.all_ints and all(type(value) is int for value in ids)
+        for row, value in enumerate(ids, count):
+            known = self.rows_of.get(value)
+            if known is None:
+                self.rows_of[value] = row
+            else:
+                before = known if isinstance(known, tuple) else (known,)
+                self.rows_of[value] = (*(r for r in before if r < count), row)
+
+
+class TailView:
+    """The first `count` rows of a tail, which never change.
+
+    Parameters
+    ----------
+    tail : Tail
+        The growing tail.
+    count : int
+        Rows that belong to this view.
+    """
+
+    def __init__(self, tail: Tail, count: int) -> None:
+        self.tail = tail
+        self.count = count
+        self.vectors = tail.buffer[:count]
+        self.vectors.flags.writeable = False
+
+    @property
+    def all_ints(self) -> bool:
+        """Whether every id is an int."""
+        return self.tail.all_ints
+
+    def ids(self, rows: Int64Array) -> list[Id]:
+        """Return the ids of `rows`."""
+        return [self.tail.id_list[row] for row in rows.tolist()]
+
+    def records(self, rows: Int64Array) -> list[bytes]:
+        """Return the packed records of `rows`."""
+        return [self.tail.record_list[row] for row in rows.tolist()]
+
+    def scan_records(self) -> Iterator[bytes]:
+        """Yield all packed records in row order."""
+        return iter(self.tail.record_list[: self.count])
+
+    def find(self, ids: Sequence[Id]) -> Int64Array:
+        """Return the newest row of each id, -1 where there is none."""
+        if not self.count:
+            return np.full(len(ids), -1, dtype=np.int64)
+        return np.array([self._find(value) for value in ids], dtype=np.int64)
+
+    def _find(self, value: Id) -> int:
+        known = self.tail.rows_of.get(value, -1)
+        rows = known if isinstance(known, tuple) else (known,)
+        inside = [row for row in rows if 0 <= row < self.count]
+        # An interrupted append may have left a row number that now belongs to another id.
+        return inside[-1] if inside and self.tail.id_list[inside[-1]] == value else -1
+
+    def column(self) -> IdColumn:
+        """Return the ids of all rows."""
+        return IdColumn.of(self.tail.id_list[: self.count])
+
+    def check_rows(self, rows: Int64Array) -> None:
+        """Do nothing: what is in memory was checked when it was read."""

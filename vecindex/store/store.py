@@ -1,0 +1,357 @@
+"""The store: what survives. Opens a directory, applies operations durably, commits states."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vecindex.arrays import BoolArray, Float32Array
+from vecindex.errors import CorruptIndexError, IndexPathError, ReadOnlyError, StorageFailedError
+from vecindex.results import Id
+from vecindex.store import lock
+from vecindex.store import manifest as manifests
+from vecindex.store.files import Directory, FileEntry, FileWriter
+from vecindex.store.log import LogWriter, replay
+from vecindex.store.manifest import (
+    LogEntry,
+    Manifest,
+    SegmentEntry,
+    StructureEntry,
+    read_manifest,
+    write_manifest,
+)
+from vecindex.store.rewrite import Poll, Source, rewrite
+from vecindex.store.state import State, load_state, pack_dead
+
+_OURS = re.compile(
+    r"(log-\d+\.vxl|rows-\d+\.vxr|vectors-\d+\.f32|ids-\d+\.vxi|dead-\d+\.vxd|"
+    r"structure-\d+\.faiss|MANIFEST\.tmp)\Z"
+)
+_LOAD_TRIES = 20
+
+
+class Store:
+    """An open index directory; `state` is the newest whole state.
+
+    Use `create` or `open`. Reading `state` needs no lock; every method may be called from
+    several threads, but between `freeze` and `commit` no other thread may `freeze`.
+    """
+
+    state: State
+
+    def __init__(self, directory: Directory, *, writable: bool, sync: bool) -> None:
+        self.directory = directory
+        self.writable = writable
+        self.sync = sync
+        self.notes: list[str] = []
+        self._lock = threading.RLock()
+        self._writer_lock: lock.WriterLock | None = None
+        self._log: LogWriter | None = None
+        self._stamp = (0, 0, 0)
+        self._next_file = 0
+
+    # -- opening and closing --------------------------------------------------------------
+
+    @classmethod
+    def create(cls, directory: Directory, manifest: Manifest, *, sync: bool) -> Store:
+        """Return a new, empty, writable store, durable when this returns.
+
+        Raises
+        ------
+        IndexPathError
+            If there is something at the path already.
+        """
+        _refuse_existing(directory.path)
+        directory.make()
+        store = cls(directory, writable=True, sync=sync)
+        try:
+            store._writer_lock = lock.WriterLock(directory)
+            _refuse_existing(directory.path)  # again, now that nobody else can create it
+            for name in directory.names():
+                if _OURS.match(name):  # left by a create that was interrupted
+                    directory.remove(name)
+            log = LogEntry(_log_name(1), 0)
+            directory.create(log.name).close()
+            directory.sync()
+            write_manifest(directory, replace(manifest, generation=1, next_file=2, logs=(log,)))
+            Directory(directory.path.parent).sync()
+            store._open_writer()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open(cls, directory: Directory, *, writable: bool, sync: bool) -> Store:
+        """Return the store of an existing index, recovered if need be.
+
+        Raises
+        ------
+        IndexPathError
+            If the directory is not an index.
+        IndexLockedError
+            If `writable` and another writer holds it.
+        CorruptIndexError, FormatVersionError
+            If it cannot be read.
+        """
+        store = cls(directory, writable=writable, sync=sync)
+        read_manifest(store.directory)  # before the lock file is touched
+        try:
+            if writable:
+                store._writer_lock = lock.WriterLock(store.directory)
+                store._open_writer()
+            else:
+                store._load_newest()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _open_writer(self) -> None:
+        torn = self._load_newest()
+        if torn:
+            self.notes.append(f"dropped {torn}; it was never acknowledged as durable")
+        self._log = LogWriter(self.directory, self.state.manifest.logs[-1].name, self.state.offset)
+        self._log.sync()
+        self._next_file = self.state.manifest.next_file
+        wanted = self.state.manifest.names()
+        for name in self.directory.names():
+            if _OURS.match(name) and name not in wanted:
+                self.directory.remove(name)
+
+    def close(self) -> None:
+        """Release everything; harmless when that was done."""
+        with self._lock:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+            if self._writer_lock is not None:
+                self._writer_lock.release()
+                self._writer_lock = None
+
+    def _load_newest(self) -> str | None:
+        """Load the newest committed state and replay its logs; return what was torn."""
+        for _ in range(_LOAD_TRIES):
+            self._stamp = self._manifest_stamp()
+            manifest = read_manifest(self.directory)
+            try:
+                state = load_state(self.directory, manifest, getattr(self, "state", None))
+                state, torn = replay(self.directory, state)
+            except FileNotFoundError as error:
+                if self._stamp == self._manifest_stamp():
+                    raise CorruptIndexError(
+                        f"{error.filename} is missing, though {manifests.NAME} names it"
+                    ) from error
+                continue  # a writer committed in between: its new manifest names other files
+            if self._stamp == self._manifest_stamp():
+                self.state = state
+                return torn
+        raise StorageFailedError(f"{self.directory.path} changes faster than it can be read")
+
+    def _manifest_stamp(self) -> tuple[int, int, int]:
+        return self.directory.stamp(manifests.NAME)
+
+    def refresh(self) -> bool:
+        """Step to the newest state; return whether it is another one."""
+        if self.writable:
+            return False
+        with self._lock:
+            before = (self.state.manifest.generation, self.state.sequence)
+            if self._stamp != self._manifest_stamp():
+                self._load_newest()
+            else:
+                try:
+                    self.state, torn = replay(self.directory, self.state)
+                except FileNotFoundError:
+                    torn = "the log"
+                if torn:  # the writer is in the middle of a call, or took one back
+                    self._load_newest()
+            return before != (self.state.manifest.generation, self.state.sequence)
+
+    # -- operations -----------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[LogWriter]:
+        """Hold the lock of all writes; raises when this handle cannot write."""
+        with self._lock:
+            if not self.writable:
+                raise ReadOnlyError(
+                    f'{self.directory.path} is open for reading; open it with mode="r+" to write'
+                )
+            if self._log is None or self._log.failed:
+                raise StorageFailedError(
+                    f"{self.directory.path}: an earlier write failed and its outcome is unknown; "
+                    "close this handle and open the index again"
+                )
+            yield self._log
+
+    def put(self, ids: Sequence[Id], records: Sequence[bytes], vectors: Float32Array) -> None:
+        """Add rows durably; rows that had these ids before are removed."""
+        with self._logging() as log:
+            log.put(self.state.sequence, ids, records, vectors)
+            self._acknowledge(log, self.state.put(ids, records, vectors))
+
+    def remove(self, ids: Sequence[Id]) -> int:
+        """Remove rows durably; unknown ids are passed over. Return how many rows there were."""
+        with self._logging() as log:
+            state = self.state.remove(ids)
+            count = state.removed - self.state.removed
+            if count:
+                log.remove(self.state.sequence, ids)
+                self._acknowledge(log, state)
+            return count
+
+    def flush(self) -> None:
+        """Put every acknowledged operation on stable storage."""
+        with self.writing() as log:
+            log.sync()
+
+    @contextmanager
+    def _logging(self) -> Iterator[LogWriter]:
+        """Take back from the log what was not acknowledged."""
+        with self.writing() as log:
+            size, sequence = log.size, self.state.sequence
+            try:
+                yield log
+            except BaseException:
+                if self.state.sequence == sequence:
+                    log.take_back(size)
+                raise
+
+    def _acknowledge(self, log: LogWriter, state: State) -> None:
+        if self.sync:
+            log.sync()
+        self.state = replace(state, sequence=self.state.sequence + 1, offset=log.size)
+
+    def update(self, **fields: Any) -> None:
+        """Commit the manifest with some of its fields changed."""
+        with self.writing():
+            self._commit(replace(self.state.manifest, **fields))
+
+    # -- rewriting ------------------------------------------------------------------------
+
+    def freeze(self) -> State:
+        """Start a new log and return the state of everything before it."""
+        with self.writing() as log:
+            frozen = self.state
+            if not log.size:
+                return frozen
+            log.sync()
+            name = _log_name(self.next_number())
+            self.directory.create(name).close()
+            fresh = LogWriter(self.directory, name, 0)
+            try:
+                *closed, active = frozen.manifest.logs
+                logs = (*closed, replace(active, size=log.size), LogEntry(name, frozen.sequence))
+                self._commit(replace(frozen.manifest, logs=logs))
+            except BaseException:
+                fresh.close()
+                raise
+            self._log = fresh
+            log.close()
+            self.state = replace(self.state, offset=0)
+            return frozen
+
+    def next_number(self) -> int:
+        """Return a number that no file of this index has."""
+        with self._lock:
+            self._next_file += 1
+            return self._next_file - 1
+
+    def rewrite(self, sources: Sequence[Source], poll: Poll) -> tuple[SegmentEntry, BoolArray]:
+        """Write one new segment from parts; it belongs to no state until `commit`."""
+        dim = sources[0].part.vectors.shape[1]
+        return rewrite(self.directory, self.next_number(), sources, dim, poll)
+
+    def new_file(self, stem: str, suffix: str) -> FileWriter:
+        """Return a new numbered file that belongs to no state until `commit`."""
+        return FileWriter(self.directory, f"{stem}-{self.next_number()}.{suffix}")
+
+    def commit(
+        self,
+        frozen: State,
+        segments: Sequence[SegmentEntry],
+        dead: Sequence[BoolArray | None],
+        structure: StructureEntry | None,
+        **fields: Any,
+    ) -> None:
+        """Make rewritten segments the newest state; later operations are replayed on top.
+
+        Parameters
+        ----------
+        frozen : State
+            What `freeze` returned: the segments hold its live rows.
+        segments : sequence of SegmentEntry
+            All segments of the new state, in row order.
+        dead : sequence of (ndarray of bool, or None)
+            Their removed rows.
+        structure : StructureEntry or None
+            The structure over the first segment.
+        **fields
+            Other fields of the manifest.
+        """
+        manifest = self.state.manifest
+        draft = replace(
+            manifest,
+            logs=tuple(log for log in manifest.logs if log.sequence >= frozen.sequence),
+            segments=tuple(segments),
+            dead=self._write_dead(dead, [segment.rows for segment in segments]),
+            structure=structure,
+            next_id=frozen.next_id,
+            **fields,
+        )
+        # Most of the work outside the lock: writers only wait for what came in meanwhile.
+        state, _ = replay(self.directory, load_state(self.directory, draft, self.state))
+        with self.writing():
+            now = self.state.manifest
+            self._commit(replace(draft, dim=now.dim, embedder=now.embedder))
+            state, _ = replay(self.directory, replace(state, manifest=self.state.manifest))
+            self.state = state
+
+    def _write_dead(
+        self, dead: Sequence[BoolArray | None], counts: Sequence[int]
+    ) -> FileEntry | None:
+        packed = pack_dead(dead, counts)
+        if packed is None:
+            return None
+        writer = self.new_file("dead", "vxd")
+        writer.write(packed)
+        return writer.finish()
+
+    def _commit(self, manifest: Manifest) -> None:
+        """Write the manifest as the next generation, then remove files that it dropped."""
+        before = self.state.manifest
+        after = replace(manifest, generation=before.generation + 1, next_file=self._next_file)
+        stamp = self._manifest_stamp()
+        try:
+            self.directory.sync()
+            write_manifest(self.directory, after)
+        except BaseException:
+            if self._log is not None and stamp != self._manifest_stamp():
+                self._log.failed = True  # replaced, but nobody knows if it is durable
+            raise
+        self.state = replace(self.state, manifest=after)
+        for name in before.names() - after.names():
+            self.directory.remove(name)
+
+
+def _refuse_existing(path: Path) -> None:
+    if not os.path.lexists(path):
+        return
+    if (path / manifests.NAME).exists():
+        raise IndexPathError(f"{path} is an index already; open it, or choose another path")
+    leftovers = {lock.NAME}
+    if not path.is_dir() or any(
+        entry.name not in leftovers and not _OURS.match(entry.name) for entry in path.iterdir()
+    ):
+        raise IndexPathError(f"{path} exists and is not an index; choose another path")
+
+
+def _log_name(number: int) -> str:
+    return f"log-{number}.vxl"
