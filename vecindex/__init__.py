@@ -1,1 +1,19 @@
 """vecindex: an embedded vector index for Python over FAISS."""
+
+from vecindex.errors import VecindexError
+from vecindex.index import VectorIndex
+from vecindex.results import Hit, Hits, Plan, Record
+from vecindex.spec import FlatSpec, HnswSpec, IvfSpec
+
+__all__ = [
+    "VectorIndex",
+    "Hit",
+    "Hits",
+    "Plan",
+    "Record",
+    "FlatSpec",
+    "HnswSpec",
+    "IvfSpec",
+    "VecindexError",
+]
+__version__ = "0.1.0"

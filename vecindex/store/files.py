@@ -311,6 +311,7 @@ class MappedFile:
         blocks = np.unique([offsets // BLOCK_BYTES, (offsets + size - 1) // BLOCK_BYTES])
         for block in blocks[~self._checked[blocks]]:
             self._check_block(int(block))
+        self._all_checked = bool(self._checked.all())
 
     def bad_blocks(self) -> list[int]:
         """Return the offsets of all blocks that are not as written; reads the whole file."""

@@ -212,7 +212,7 @@ class IdTable:
         places = [place for place, value in enumerate(ids) if isinstance(value, int)]
         wanted = np.array([ids[place] for place in places], dtype=np.int64)
         at = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        rows = np.where(self._sorted[at] == wanted, self._rows[at], -1)
+        rows = np.where(self._sorted[at] == wanted, self._rows[at].astype(np.int64), -1)
         found[places] = rows
         return found
 

@@ -49,8 +49,8 @@ class Part(Protocol):
     def column(self) -> IdColumn:
         """Return the ids of all rows."""
 
-    def check_rows(self, rows: Int64Array) -> None:
-        """Raise `CorruptIndexError` unless the vectors of `rows` are as written."""
+    def check_rows(self, rows: Int64Array | None = None) -> None:
+        """Raise `CorruptIndexError` unless the vectors of `rows`, or all, are as written."""
 
 
 class Segment:
@@ -88,7 +88,7 @@ class Segment:
     @property
     def vectors(self) -> Float32Array:
         """Unit rows, shape (count, dim), read-only."""
-        return self._vectors.mapped.rows
+        return self._vectors.rows
 
     @property
     def files(self) -> list[MappedFile]:
@@ -187,5 +187,5 @@ class TailView:
         """Return the ids of all rows."""
         return IdColumn.of(self.tail.id_list[: self.count])
 
-    def check_rows(self, rows: Int64Array) -> None:
+    def check_rows(self, rows: Int64Array | None = None) -> None:
         """Do nothing: what is in memory was checked when it was read."""

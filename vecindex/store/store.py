@@ -22,7 +22,6 @@ from vecindex.store.manifest import (
     LogEntry,
     Manifest,
     SegmentEntry,
-    StructureEntry,
     read_manifest,
     write_manifest,
 )
@@ -40,7 +39,7 @@ class Store:
     """An open index directory; `state` is the newest whole state.
 
     Use `create` or `open`. Reading `state` needs no lock; every method may be called from
-    several threads, but between `freeze` and `commit` no other thread may `freeze`.
+    several threads, but from `freeze` to `commit` no other thread may do either.
     """
 
     state: State
@@ -120,10 +119,7 @@ class Store:
         self._log = LogWriter(self.directory, self.state.manifest.logs[-1].name, self.state.offset)
         self._log.sync()
         self._next_file = self.state.manifest.next_file
-        wanted = self.state.manifest.names()
-        for name in self.directory.names():
-            if _OURS.match(name) and name not in wanted:
-                self.directory.remove(name)
+        self.sweep()
 
     def close(self) -> None:
         """Release everything; harmless when that was done."""
@@ -275,35 +271,32 @@ class Store:
 
     def commit(
         self,
-        frozen: State,
         segments: Sequence[SegmentEntry],
         dead: Sequence[BoolArray | None],
-        structure: StructureEntry | None,
+        *,
+        since: int = 0,
         **fields: Any,
     ) -> None:
-        """Make rewritten segments the newest state; later operations are replayed on top.
+        """Make rewritten segments the newest state; logged operations are replayed on top.
 
         Parameters
         ----------
-        frozen : State
-            What `freeze` returned: the segments hold its live rows.
         segments : sequence of SegmentEntry
             All segments of the new state, in row order.
         dead : sequence of (ndarray of bool, or None)
-            Their removed rows.
-        structure : StructureEntry or None
-            The structure over the first segment.
+            Their removed rows; those that a replayed operation removes may be among them.
+        since : int
+            Drop the logs of operations before this one: the segments hold what they did.
         **fields
             Other fields of the manifest.
         """
         manifest = self.state.manifest
         draft = replace(
             manifest,
-            logs=tuple(log for log in manifest.logs if log.sequence >= frozen.sequence),
+            logs=tuple(log for log in manifest.logs if log.sequence >= since),
             segments=tuple(segments),
             dead=self._write_dead(dead, [segment.rows for segment in segments]),
-            structure=structure,
-            next_id=frozen.next_id,
+            next_id=self.state.next_id,
             **fields,
         )
         # Most of the work outside the lock: writers only wait for what came in meanwhile.
@@ -313,6 +306,14 @@ class Store:
             self._commit(replace(draft, dim=now.dim, embedder=now.embedder))
             state, _ = replay(self.directory, replace(state, manifest=self.state.manifest))
             self.state = state
+
+    def sweep(self) -> None:
+        """Remove files that belong to no state, left by work that was given up."""
+        with self._lock:
+            wanted = self.state.manifest.names()
+            for name in self.directory.names():
+                if _OURS.match(name) and name not in wanted:
+                    self.directory.remove(name)
 
     def _write_dead(
         self, dead: Sequence[BoolArray | None], counts: Sequence[int]

@@ -56,8 +56,22 @@ class VectorsFile:
             raise self.file.corrupt(0, f"{entry.size} bytes cannot hold {shape[0]} rows")
         rows = self.file.data[HEADER_BYTES:].view("<f4").reshape(shape)
         rows.flags.writeable = False
-        self.mapped = MappedRows(rows, self.file.data)
+        self._mapped = MappedRows(rows, self.file.data)
 
-    def check_rows(self, rows: Int64Array) -> None:
-        """Raise `CorruptIndexError` unless the blocks that hold `rows` are as written."""
-        self.file.check_at(HEADER_BYTES + rows * self._row_bytes, self._row_bytes)
+    @property
+    def rows(self) -> Float32Array:
+        """The rows, read-only."""
+        return self._mapped.rows
+
+    @property
+    def mapped(self) -> MappedRows:
+        """The rows with the mapping around them, whose header may be changed in memory."""
+        self.file.check(0, HEADER_BYTES)  # while it is what the file holds
+        return self._mapped
+
+    def check_rows(self, rows: Int64Array | None = None) -> None:
+        """Raise `CorruptIndexError` unless the blocks of `rows`, or all, are as written."""
+        if rows is None:
+            self.file.check()
+        else:
+            self.file.check_at(HEADER_BYTES + rows * self._row_bytes, self._row_bytes)

@@ -1,0 +1,865 @@
+"""`VectorIndex`: the one place where records, vectors, structures and embedders meet."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vecindex import embed
+from vecindex.arrays import Float32Array
+from vecindex.embed import Embedder, Fingerprint
+from vecindex.errors import (
+    ClosedIndexError,
+    DimensionError,
+    EmbedderError,
+    InputError,
+    ReadOnlyError,
+    UnknownIdError,
+)
+from vecindex.filters import Filter, parse
+from vecindex.index import inputs, planner
+from vecindex.index.maintenance import Goal, Maintenance, Progress, resolve
+from vecindex.index.planner import Request, Route
+from vecindex.index.view import View
+from vecindex.results import (
+    Hit,
+    Hits,
+    Id,
+    IndexInfo,
+    Metadata,
+    Plan,
+    Record,
+    VerifyReport,
+)
+from vecindex.spec import FlatSpec, Params, Spec, parse_spec, spec_from_dict, spec_to_dict
+from vecindex.store.check import check_state, size_bytes
+from vecindex.store.codec import RecordPacker
+from vecindex.store.files import Directory
+from vecindex.store.frames import FORMAT
+from vecindex.store.manifest import Manifest
+from vecindex.store.store import Store
+
+Where = Mapping[str, Any]
+Durability = Literal["sync", "os"]
+MaintenanceMode = Literal["background", "manual"]
+
+
+class VectorIndex:
+    """An index directory, open for reading or for reading and writing.
+
+    Make one with `VectorIndex.create` or `VectorIndex.open`. Searches may run on any number of
+    threads, also while others add, remove, fold or refresh; each sees one whole state.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder | None,
+        durability: Durability,
+        maintenance: MaintenanceMode,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._embedder_checked = False
+        self._durability = durability
+        self._maintenance_mode = maintenance
+        self._maintenance = Maintenance(store, background=maintenance == "background")
+        self._write_lock = threading.RLock()
+        self._embedder_lock = threading.Lock()
+        self._packer = RecordPacker()
+        self._current = View(store.state)
+        self._closed = False
+
+    # -- opening and closing ---------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dim: int | None = None,
+        embedder: Any = None,
+        spec: str | Spec = "auto",
+        target_recall: float = 0.95,
+        durability: Durability = "sync",
+        maintenance: MaintenanceMode = "background",
+    ) -> VectorIndex:
+        """Return a new, empty index in a new directory, open for writing.
+
+        Parameters
+        ----------
+        path : str or path
+            The directory to make. Parents are made, too.
+        dim : int or None
+            Dimension of the vectors; None takes that of the first rows.
+        embedder : str, callable, Embedder or None
+            Turns texts into vectors: a model's name such as
+            `"sentence-transformers/all-MiniLM-L6-v2"`, a function from a list of str to an
+            array of shape (n, dim), or an object that keeps `vecindex.embed.Embedder`.
+        spec : str or Spec
+            `"flat"`, `"hnsw"`, `"ivf"`, `"auto"`, or a dataclass such as `HnswSpec(m=16)`.
+        target_recall : float
+            The promise for recall@10 against exact search, above 0 and at most 1.
+        durability : {"sync", "os"}
+            `"sync"`: what a call acknowledged is on stable storage. `"os"`: it survives the
+            process, and a power failure only after `flush`.
+        maintenance : {"background", "manual"}
+            Whether the index folds new rows into its structure by itself.
+
+        Returns
+        -------
+        VectorIndex
+            Open for writing.
+
+        Raises
+        ------
+        IndexPathError
+            If something is at `path` already.
+        SpecError, InputError, EmbedderError
+            If an argument cannot be used.
+        """
+        _check_modes(durability, maintenance)
+        if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
+            raise DimensionError(f"dim must be an int >= 1 or None, not {dim!r}")
+        manifest = Manifest(
+            generation=0,
+            dim=dim,
+            spec=spec_to_dict(parse_spec(spec)),
+            target_recall=inputs.check_share(target_recall, "target_recall"),
+        )
+        resolved = embed.resolve(embedder)
+        store = Store.create(Directory(_path(path)), manifest, sync=durability == "sync")
+        return cls(store, resolved, durability, maintenance)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        mode: Literal["r", "r+"] = "r",
+        *,
+        embedder: Any = None,
+        durability: Durability = "sync",
+        maintenance: MaintenanceMode = "background",
+    ) -> VectorIndex:
+        """Return an existing index.
+
+        Parameters
+        ----------
+        path : str or path
+            The directory.
+        mode : {"r", "r+"}
+            `"r"` reads, beside a writer and on read-only media; `"r+"` also writes, one at a time.
+        embedder : str, callable, Embedder or None
+            As for `create`. None restores a model that is known by name when it is first needed;
+            a function must be given again.
+        durability : {"sync", "os"}
+            As for `create`.
+        maintenance : {"background", "manual"}
+            As for `create`.
+
+        Returns
+        -------
+        VectorIndex
+            Nothing but the manifest, and the log's operations since the last fold, is read here.
+
+        Raises
+        ------
+        IndexPathError
+            If `path` is not an index.
+        IndexLockedError
+            If `mode` is `"r+"` and another writer holds the index.
+        FormatVersionError, CorruptIndexError
+            If it cannot be read.
+        """
+        _check_modes(durability, maintenance)
+        if mode not in ("r", "r+"):
+            raise InputError(f'mode must be "r" or "r+", not {mode!r}')
+        resolved = embed.resolve(embedder)
+        store = Store.open(Directory(_path(path)), writable=mode == "r+", sync=durability == "sync")
+        return cls(store, resolved, durability, maintenance)
+
+    def close(self) -> None:
+        """Release files and lock. Acknowledged operations are kept; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._maintenance.close()
+        with self._write_lock:
+            self._store.close()
+
+    def __enter__(self) -> VectorIndex:
+        """Return the index itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the index."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Return path, mode and size."""
+        rows = "closed" if self._closed else f"{len(self):,} rows"
+        return f"VectorIndex({str(self.path)!r}, mode={self.mode!r}, {rows})"
+
+    # -- facts -----------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The index directory."""
+        return self._store.directory.path
+
+    @property
+    def mode(self) -> Literal["r", "r+"]:
+        """`"r+"` if this index can be written to, else `"r"`."""
+        return "r+" if self._store.writable else "r"
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the vectors, None before the first row."""
+        return self._store.state.manifest.dim
+
+    @property
+    def closed(self) -> bool:
+        """Whether the index was closed."""
+        return self._closed
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        self._check_open()
+        return self._store.state.live
+
+    def __contains__(self, record_id: object) -> bool:
+        """Return whether there is a row with this id."""
+        self._check_open()
+        if isinstance(record_id, bool) or not isinstance(record_id, str | int | np.integer):
+            return False
+        return bool(self._store.state.find(inputs.check_ids([record_id]))[0][0] >= 0)  # type: ignore[list-item]
+
+    def info(self) -> IndexInfo:
+        """Return facts about the index, the measured operating curve among them."""
+        view = self._view()
+        state, manifest = view.state, view.state.manifest
+        entry = manifest.structure
+        spec = spec_from_dict(manifest.spec)
+        flat = isinstance(resolve(spec, state.live), FlatSpec)
+        point = view.point(manifest.target_recall)
+        indexed = 0 if entry is None else manifest.segments[0].rows
+        return IndexInfo(
+            path=str(self.path),
+            mode=self.mode,
+            format=FORMAT,
+            generation=manifest.generation,
+            rows=state.live,
+            removed=state.removed,
+            dim=manifest.dim,
+            spec=manifest.spec,
+            structure=entry.kind if entry else "flat" if flat else None,
+            indexed=indexed,
+            tail=state.total - indexed,
+            target_recall=manifest.target_recall,
+            params=point.params if point else None,
+            calibration=view.calibration,
+            embedder=manifest.embedder["name"] if manifest.embedder else None,
+            durability=self._durability,
+            maintenance=self._maintenance_mode,
+            size_bytes=size_bytes(state),
+            notes=tuple(self._store.notes),
+        )
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def add(
+        self,
+        *,
+        texts: Iterable[str | None] | None = None,
+        vectors: ArrayLike | None = None,
+        ids: Iterable[Id] | None = None,
+        metadata: Iterable[Metadata | None] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Id]:
+        """Add rows and return their ids; all of them are durable then, or none is added.
+
+        Parameters
+        ----------
+        texts : iterable of (str or None), or None
+            Embedded unless `vectors` are given.
+        vectors : array_like of shape (n, dim), or None
+            Any length but zero; stored as unit rows of float32.
+        ids : iterable of (str or int), or None
+            None makes int ids that were never used before.
+        metadata : iterable of (dict or None), or None
+            Dicts with str keys of None, bool, int, float, str, bytes, datetime, and lists and
+            dicts of these. Tuples come back as lists, NumPy scalars as Python's.
+        progress : callable or None
+            Called with `"embed"`, texts done and texts in total.
+
+        Returns
+        -------
+        list of (str or int)
+            The ids, in order.
+
+        Raises
+        ------
+        InputError
+            If columns differ in length, or an entry cannot be stored; rows are named.
+        DimensionError, VectorValueError
+            If a vector has another dimension, or is not finite, or is all zeros.
+        IdTypeError, DuplicateIdError
+            If an id has another type, occurs twice, or is in the index already.
+        EmbedderError, EmbedderMismatchError
+            If texts come without an embedder, or the embedder is not the index's.
+        ReadOnlyError, ClosedIndexError, StorageFullError, StorageFailedError
+            If the index cannot be written to.
+        """
+        return self._put(texts, vectors, ids, metadata, progress, replace=False)
+
+    def upsert(
+        self,
+        *,
+        ids: Iterable[Id],
+        texts: Iterable[str | None] | None = None,
+        vectors: ArrayLike | None = None,
+        metadata: Iterable[Metadata | None] | None = None,
+        progress: Progress | None = None,
+    ) -> list[Id]:
+        """Add rows, replacing whole rows that have the same ids; atomic and durable like `add`.
+
+        Parameters
+        ----------
+        ids : iterable of (str or int)
+            One per row.
+        texts : iterable of (str or None), or None
+            As for `add`.
+        vectors : array_like of shape (n, dim), or None
+            As for `add`.
+        metadata : iterable of (dict or None), or None
+            As for `add`; what a replaced row had is gone.
+        progress : callable or None
+            As for `add`.
+
+        Returns
+        -------
+        list of (str or int)
+            The ids, in order.
+        """
+        return self._put(texts, vectors, ids, metadata, progress, replace=True)
+
+    def _put(
+        self,
+        texts: Iterable[str | None] | None,
+        vectors: Any,
+        ids: Iterable[Id] | None,
+        metadata: Iterable[Metadata | None] | None,
+        progress: Progress | None,
+        *,
+        replace: bool,
+    ) -> list[Id]:
+        self._check_writable()
+        rows = inputs.check_rows(texts, vectors, ids, metadata, self.dim)
+        if not rows.count:
+            return []
+        fingerprint = None
+        if rows.vectors is None:
+            fingerprint = self._fingerprint()
+            unit = self._embed_documents(rows.texts or [], progress)
+        else:
+            unit = rows.vectors
+        with self._write_lock:
+            state = self._store.state
+            made = rows.ids or inputs.make_ids(state.next_id, rows.count)
+            if rows.ids is not None and not replace:
+                inputs.refuse_known(made, np.flatnonzero(state.find(made)[0] >= 0).tolist())
+            pack = self._packer.pack
+            none = [None] * rows.count
+            records = [
+                pack(row, *record)
+                for row, record in enumerate(
+                    zip(made, rows.texts or none, rows.metadata or none, strict=True)
+                )
+            ]
+            self._bind(unit, fingerprint)
+            self._store.put(made, records, unit)
+        self._maintenance.after_write()
+        return made
+
+    def _bind(self, unit: Float32Array, fingerprint: Fingerprint | None) -> None:
+        """Commit dimension and embedder before the first row that needs them."""
+        manifest = self._store.state.manifest
+        changes: dict[str, Any] = {}
+        if manifest.dim is None:
+            changes["dim"] = unit.shape[1]
+        elif manifest.dim != unit.shape[1]:  # another thread was first
+            raise DimensionError(
+                f"vectors have dimension {unit.shape[1]}, but this index has {manifest.dim}"
+            )
+        if manifest.embedder is None and fingerprint is not None:
+            changes["embedder"] = fingerprint.to_dict()
+        if changes:
+            self._store.update(**changes)
+
+    def remove(self, ids: Iterable[Id] | None = None, *, where: Where | None = None) -> int:
+        """Remove rows by id or by filter, durably, and return how many there were.
+
+        Parameters
+        ----------
+        ids : iterable of (str or int), or None
+            Unknown ids are passed over.
+        where : mapping or None
+            A filter, instead of ids.
+
+        Returns
+        -------
+        int
+            Rows removed.
+
+        Raises
+        ------
+        InputError
+            If neither or both of `ids` and `where` are given.
+        IdTypeError, FilterError
+            If an id or the filter cannot be used.
+        """
+        self._check_writable()
+        if (ids is None) == (where is None):
+            raise InputError("give ids or where, one of them")
+        with self._write_lock:
+            if where is not None:
+                listed = [record.id for record in self.scan(where)]
+            else:
+                listed = inputs.check_ids(ids if ids is not None else [])
+            count = self._store.remove(listed) if listed else 0
+        self._maintenance.after_write()
+        return count
+
+    def flush(self) -> None:
+        """Put every acknowledged operation on stable storage (needed with `durability="os"`)."""
+        self._check_writable()
+        self._store.flush()
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get(self, ids: Iterable[Id], *, vectors: bool = False) -> list[Record]:
+        """Return the records of the given ids, in that order.
+
+        Parameters
+        ----------
+        ids : iterable of (str or int)
+            All must be known.
+        vectors : bool
+            Also return each row's unit vector, as a copy.
+
+        Returns
+        -------
+        list of Record
+            One per id.
+
+        Raises
+        ------
+        UnknownIdError
+            If an id is not in the index; the message lists those.
+        """
+        view = self._view()
+        wanted = inputs.check_ids(ids)
+        parts, rows = view.state.find(wanted)
+        if (parts < 0).any():
+            missing = [wanted[i] for i in np.flatnonzero(parts < 0).tolist()]
+            shown = ", ".join(repr(value) for value in missing[:10])
+            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+            raise UnknownIdError(f"not in the index: {shown}{more}")
+        return view.records(view.starts[parts] + rows, vectors=vectors)
+
+    def scan(self, where: Where | None = None, *, vectors: bool = False) -> Iterator[Record]:
+        """Yield all records, or those that a filter keeps, in insertion order.
+
+        Parameters
+        ----------
+        where : mapping or None
+            A filter, see `vecindex.filters`.
+        vectors : bool
+            Also give each row's unit vector, as a copy.
+
+        Yields
+        ------
+        Record
+            One state is scanned from start to end, whatever is written meanwhile.
+        """
+        view = self._view()
+        condition = None if where is None else parse(where)
+        return self._scan(view, condition, vectors)
+
+    @staticmethod
+    def _scan(view: View, condition: Filter | None, vectors: bool) -> Iterator[Record]:
+        for number, part in enumerate(view.parts):
+            if vectors:
+                part.check_rows()
+            for row, record in view.scan(number):
+                if condition is None or condition.matches(record.metadata):
+                    vector = part.vectors[row].copy() if vectors else None
+                    yield Record(record.id, record.text, record.metadata, vector)
+
+    def count(self, where: Where | None = None) -> int:
+        """Return the number of rows, or of those that a filter keeps.
+
+        Parameters
+        ----------
+        where : mapping or None
+            A filter, see `vecindex.filters`.
+
+        Returns
+        -------
+        int
+            Rows.
+        """
+        if where is None:
+            return len(self)
+        return sum(len(rows) for rows in self._view().matching(parse(where)))
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        exact: bool = False,
+        recall: float | None = None,
+        params: Mapping[str, Any] | Params | None = None,
+    ) -> Any:
+        """Return the k nearest rows of a query, or of each of several queries.
+
+        Parameters
+        ----------
+        query : str, array_like of shape (dim,), list of str, or array_like of shape (q, dim)
+            A text or a vector; a list of texts or a matrix asks several at once.
+        k : int
+            At least 1. All rows come back when there are fewer.
+        where : mapping or None
+            A filter; `min(k, matching rows)` hits come back, found exactly.
+        exact : bool
+            Search exactly.
+        recall : float or None
+            A contract for this call; None takes the index's `target_recall`.
+        params : mapping, Params or None
+            Structure parameters such as `{"ef_search": 64}`, instead of the calibrated ones.
+
+        Returns
+        -------
+        Hits or list of Hits
+            One `Hits` for one query, a list for several. Best first; equal scores in insertion
+            order.
+
+        Raises
+        ------
+        InputError
+            If `k`, `recall` or the query cannot be used; `DimensionError`, `VectorValueError`,
+            `FilterError` and `SpecError` are kinds of it.
+        EmbedderError, EmbedderMismatchError
+            If a text comes without an embedder, or the embedder is not the index's.
+        """
+        asked = inputs.read_query(query)
+        request = self._request(k, where, exact, recall, params)
+        view, route, unit = self._prepare(asked, request)
+        scores, rows = planner.search(view, unit, request.k, route)
+        records = view.records(rows.ravel())
+        width = rows.shape[1]
+        found = []
+        for number, row_scores in enumerate(scores.tolist()):
+            own = records[number * width : (number + 1) * width]
+            hits = [
+                Hit(record.id, score, record.text, record.metadata)
+                for record, score in zip(own, row_scores, strict=True)
+            ]
+            found.append(Hits(hits, route.plan))
+        return found[0] if asked.single else found
+
+    def search_arrays(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        exact: bool = False,
+        recall: float | None = None,
+        params: Mapping[str, Any] | Params | None = None,
+    ) -> tuple[NDArray[Any], Float32Array]:
+        """Return ids and scores of the k nearest rows as arrays: the fast path.
+
+        Parameters
+        ----------
+        queries : array_like of shape (q, dim)
+            Any length but zero.
+        k : int
+            At least 1.
+        where : mapping or None
+            As for `search`.
+        exact : bool
+            As for `search`.
+        recall : float or None
+            As for `search`.
+        params : mapping, Params or None
+            As for `search`.
+
+        Returns
+        -------
+        ids : ndarray of int64, or of object, shape (q, k')
+            int64 if every id of the index is an int. k' = min(k, matching rows); no padding.
+        scores : ndarray of float32, shape (q, k')
+            Cosines, best first.
+
+        Raises
+        ------
+        InputError
+            As for `search`.
+        """
+        asked = inputs.Query(single=False, vectors=queries)
+        request = self._request(k, where, exact, recall, params)
+        view, route, unit = self._prepare(asked, request)
+        scores, rows = planner.search(view, unit, request.k, route)
+        ids = view.ids(rows.ravel())
+        if all(part.all_ints for part in view.parts):
+            return np.array(ids, dtype=np.int64).reshape(rows.shape), scores
+        out = np.empty(len(ids), dtype=object)
+        out[:] = ids
+        return out.reshape(rows.shape), scores
+
+    def explain(
+        self,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        exact: bool = False,
+        recall: float | None = None,
+        params: Mapping[str, Any] | Params | None = None,
+    ) -> Plan:
+        """Return how such a search would be carried out, without running it.
+
+        Parameters
+        ----------
+        k : int
+            As for `search`, like the others.
+        where : mapping or None
+            As for `search`.
+        exact : bool
+            As for `search`.
+        recall : float or None
+            As for `search`.
+        params : mapping, Params or None
+            As for `search`.
+
+        Returns
+        -------
+        Plan
+            `str(plan)` is a sentence.
+        """
+        request = self._request(k, where, exact, recall, params)
+        return planner.choose(self._view(), request, self._on_damage).plan
+
+    def _request(
+        self,
+        k: int,
+        where: Where | None,
+        exact: bool,
+        recall: float | None,
+        params: Mapping[str, Any] | Params | None,
+    ) -> Request:
+        self._check_open()
+        if recall is None:
+            recall = self._store.state.manifest.target_recall
+        else:
+            recall = inputs.check_share(recall, "recall")
+        condition = None if where is None else parse(where)
+        return Request(inputs.check_k(k), condition, exact, recall, params)
+
+    def _prepare(self, asked: inputs.Query, request: Request) -> tuple[View, Route, Float32Array]:
+        view = self._view()
+        dim = view.state.manifest.dim
+        if asked.texts is not None:
+            unit = self._embed_queries(asked.texts, dim)
+        else:
+            unit = inputs.query_rows(asked.vectors, dim)
+        return view, planner.choose(view, request, self._on_damage), unit
+
+    def _view(self) -> View:
+        self._check_open()
+        state, view = self._store.state, self._current
+        if view.state is not state:
+            view = self._current = View(state, view)
+        return view
+
+    def _on_damage(self, what: str) -> None:
+        structure = self._store.state.manifest.structure
+        self._store.notes.append(f"searching exactly: {what}")
+        if structure is not None and self._store.writable:
+            self._maintenance.damaged.add(structure.file.name)
+            self._maintenance.after_write()
+
+    # -- embedding -------------------------------------------------------------------------
+
+    def _embed_documents(
+        self, texts: Sequence[str | None], progress: Progress | None
+    ) -> Float32Array:
+        embedder = self._get_embedder()
+        report = None if progress is None else lambda done, n: progress("embed", done, n)
+        embeddings = embedder.embed_documents([text or "" for text in texts], progress=report)
+        return inputs.embedded_rows(embeddings, len(texts), self.dim, embedder.name)
+
+    def _embed_queries(self, texts: list[str], dim: int | None) -> Float32Array:
+        self._fingerprint()
+        embedder = self._get_embedder()
+        embeddings = embedder.embed_queries(texts)
+        return inputs.embedded_rows(embeddings, len(texts), dim, embedder.name)
+
+    def _fingerprint(self) -> Fingerprint:
+        """Return the embedder's fingerprint after comparing it with the stored one."""
+        embedder = self._get_embedder()
+        with self._embedder_lock:
+            stored = self._store.state.manifest.embedder
+            given = embedder.fingerprint()
+            if stored is not None and not self._embedder_checked:
+                embed.check_same(Fingerprint.from_dict(stored), given)
+                self._embedder_checked = True
+        return given
+
+    def _get_embedder(self) -> Embedder:
+        if self._embedder is not None:
+            return self._embedder
+        stored = self._store.state.manifest.embedder
+        if stored is None:
+            raise EmbedderError(
+                "this index has no embedder: give vectors, or open it with embedder="
+            )
+        restored = embed.from_manifest(stored["name"])
+        if restored is None:
+            raise EmbedderError(
+                f"this index was built with the embedder {stored['name']}, which cannot be "
+                "restored by name: open it with embedder="
+            )
+        self._embedder = restored
+        return restored
+
+    # -- upkeep ----------------------------------------------------------------------------
+
+    def optimize(
+        self,
+        spec: str | Spec | None = None,
+        target_recall: float | None = None,
+        queries: Any = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Fold all rows into one calibrated structure; searches and adds go on meanwhile.
+
+        Parameters
+        ----------
+        spec : str or Spec or None
+            Another structure; None keeps the one asked for.
+        target_recall : float or None
+            Another promise; None keeps it.
+        queries : list of str, array_like of shape (q, dim), or None
+            Real queries to calibrate with; None takes rows of the index.
+        progress : callable or None
+            Called with a stage's name, what is done and the total.
+
+        Raises
+        ------
+        SpecError, InputError
+            If an argument cannot be used.
+        """
+        self._check_writable()
+        manifest = self._store.state.manifest
+        chosen = spec_from_dict(manifest.spec) if spec is None else parse_spec(spec)
+        if target_recall is None:
+            target_recall = manifest.target_recall
+        target = inputs.check_share(target_recall, "target_recall")
+        self._rebase(Goal(chosen, target, self._calibration_queries(queries)), progress)
+
+    def compact(self, *, progress: Progress | None = None) -> None:
+        """Give back the space of removed rows; their texts are gone from disk afterwards.
+
+        Parameters
+        ----------
+        progress : callable or None
+            Called with a stage's name, what is done and the total.
+        """
+        self._check_writable()
+        manifest = self._store.state.manifest
+        drop = self._store.state.removed > 0
+        goal = Goal(spec_from_dict(manifest.spec), manifest.target_recall, drop_dead=drop)
+        self._rebase(goal, progress)
+
+    def _rebase(self, goal: Goal, progress: Progress | None) -> None:
+        self._maintenance.interrupt()
+        self._maintenance.rebase(goal, progress=progress)
+
+    def _calibration_queries(self, queries: Any) -> Float32Array | None:
+        if queries is None:
+            return None
+        asked = inputs.read_query(queries)
+        if asked.texts is not None:
+            return self._embed_queries(asked.texts, self.dim)
+        return inputs.query_rows(asked.vectors, self.dim)
+
+    def verify(self, *, progress: Progress | None = None) -> VerifyReport:
+        """Read every byte of the newest state and return what was found.
+
+        Parameters
+        ----------
+        progress : callable or None
+            Called with `"verify"`, bytes read and bytes in total.
+
+        Returns
+        -------
+        VerifyReport
+            `report.ok` is True if all is as written; otherwise `report.problems` lists all damage.
+        """
+        self._check_open()
+        state = self._store.state
+        total, done, files = size_bytes(state), 0, 0
+        problems = []
+        for _, size, found in check_state(self._store.directory, state):
+            files, done = files + 1, done + size
+            problems += found
+            if progress is not None:
+                progress("verify", done, total)
+        return VerifyReport(files, done, state.live, tuple(problems))
+
+    def refresh(self) -> bool:
+        """Step to the writer's newest state; return whether it is another one.
+
+        Returns
+        -------
+        bool
+            False for a writer, which is always at its newest state.
+        """
+        self._check_open()
+        return self._store.refresh()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedIndexError(f"{self.path} was closed; open it again")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if not self._store.writable:
+            raise ReadOnlyError(f'{self.path} is open for reading; open it with mode="r+" to write')
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
+
+
+def _check_modes(durability: str, maintenance: str) -> None:
+    if durability not in ("sync", "os"):
+        raise InputError(f'durability must be "sync" or "os", not {durability!r}')
+    if maintenance not in ("background", "manual"):
+        raise InputError(f'maintenance must be "background" or "manual", not {maintenance!r}')

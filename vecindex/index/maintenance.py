@@ -1,0 +1,384 @@
+"""Folding: the log becomes segments, segments become one with a structure, space comes back.
+
+Two kinds of work. *Sealing* writes the tail as a segment; it is quick, and the thread that adds
+does it. *Rebasing* merges segments into a new first one and builds the structure over it; it may
+take minutes, and a background thread does it. Adds, removes, searches and sealing go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vecindex import ann
+from vecindex.ann import CORES, BuildInterrupted, LiveMask, Structure
+from vecindex.arrays import BoolArray, Float32Array
+from vecindex.errors import CorruptIndexError
+from vecindex.results import Calibration
+from vecindex.spec import (
+    AutoSpec,
+    FlatSpec,
+    HnswSpec,
+    IvfSpec,
+    Spec,
+    spec_from_dict,
+    spec_to_dict,
+)
+from vecindex.store.manifest import SegmentEntry, StructureEntry
+from vecindex.store.rewrite import Source
+from vecindex.store.segment import Segment
+from vecindex.store.state import State
+from vecindex.store.store import Store
+
+Progress = Callable[[str, int, int | None], object]
+
+AUTO_ROWS = 50_000
+"""`auto` scans exactly below this many rows (3 ms at dimension 384) and builds a graph above."""
+
+_SEAL_BYTES = 16 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
+_SEAL_OPERATIONS = 4096  # many small operations take long to replay
+_FIRST_ROWS = 10_000  # rows without any structure that start the first build
+_LEAST_ROWS = 1_000  # fewer new rows never start a fold
+_SHARE = 20  # new rows below 1/20 of the structure's do not pay for rewriting them all
+_DEAD_SHARE = 0.2  # removed rows above this share: build anew instead of extending
+_COMPACT_SHARE = 0.4  # removed rows above this share: give the space back
+
+
+def resolve(spec: Spec, rows: int) -> FlatSpec | HnswSpec | IvfSpec:
+    """Return the structure that a spec means for this many rows."""
+    if isinstance(spec, AutoSpec):
+        return FlatSpec() if rows < AUTO_ROWS else HnswSpec()
+    return spec
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What rebasing shall reach.
+
+    Parameters
+    ----------
+    spec : Spec
+        The structure asked for.
+    target_recall : float
+        The promise.
+    queries : ndarray of float32, shape (q, dim), or None
+        Queries to calibrate with; None takes rows of the index.
+    drop_dead : bool
+        Rewrite everything without removed rows, even if the structure must then be built anew.
+    """
+
+    spec: Spec
+    target_recall: float
+    queries: Float32Array | None = None
+    drop_dead: bool = False
+
+
+class Maintenance:
+    """Keeps a writable store in shape.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    background : bool
+        Fold without being asked.
+    """
+
+    def __init__(self, store: Store, *, background: bool) -> None:
+        self._store = store
+        self._background = background
+        self._jobs = threading.Lock()  # one rebase at a time
+        self._commits = threading.Lock()  # sealing and the end of a rebase exclude each other
+        self._pinned = 0  # first segments that a rebase is reading: sealing leaves them alone
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure: str | None = None
+        self.damaged: set[str] = set()
+        """Names of structure files that cannot be used."""
+
+    # -- when ------------------------------------------------------------------------------
+
+    def after_write(self) -> None:
+        """Seal the tail if it has grown enough, and start a fold if one is due."""
+        state = self._store.state
+        if state.offset >= _SEAL_BYTES or (
+            state.sequence - state.manifest.logs[-1].sequence >= _SEAL_OPERATIONS
+        ):
+            self.seal()
+            state = self._store.state
+        if self._background and self._failure is None and due(state, self.damaged):
+            self._start()
+
+    def _start(self) -> None:
+        with self._store.writing():
+            if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._run, name="vecindex-fold", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set() and (goal := due(self._store.state, self.damaged)):
+            try:
+                self.rebase(goal, threads=max(1, CORES // 2), should_stop=self._stop.is_set)
+            except BuildInterrupted:
+                return
+            except Exception as error:  # nobody above this thread could catch it
+                self._failure = f"background fold failed: {error}"
+                self._store.notes.append(self._failure)
+                return
+
+    def close(self) -> None:
+        """Stop the background thread; a fold that is not finished is given up."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    # -- sealing ---------------------------------------------------------------------------
+
+    def seal(self) -> None:
+        """Write the tail as a segment, together with segments before it that are no larger."""
+        store = self._store
+        with self._commits:
+            frozen = store.freeze()
+            if frozen.sequence == frozen.manifest.logs[0].sequence:
+                return  # nothing was logged
+            first = self._first_to_absorb(frozen)
+            sources = [
+                Source(part, dead)
+                for part, dead in zip(frozen.parts[first:], frozen.dead[first:], strict=True)
+            ]
+            segments, dead = [segment.entry for segment in frozen.segments[:first]], frozen.dead
+            fresh = self._rewrite(sources, lambda: None)
+            store.commit(
+                [*segments, *([fresh[0]] if fresh else [])],
+                [*dead[:first], *([None] if fresh else [])],
+                since=frozen.sequence,
+            )
+
+    def _first_to_absorb(self, state: State) -> int:
+        first, rows = len(state.segments), state.tail.count
+        fixed = max(self._pinned, 0 if state.manifest.structure is None else 1)
+        while first > fixed and state.segments[first - 1].count <= rows:
+            first -= 1
+            rows += state.segments[first].count
+        return first
+
+    def _rewrite(
+        self, sources: Sequence[Source], poll: Callable[[], object]
+    ) -> tuple[SegmentEntry, BoolArray] | None:
+        """Write one segment; None if no row is left."""
+        if not any(source.keep.any() for source in sources):
+            return None
+        try:
+            return self._store.rewrite(sources, poll)
+        except BaseException:
+            if not self._pinned:
+                self._store.sweep()
+            raise
+
+    # -- rebasing --------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Make the background thread give up, so that a fold by hand need not wait for it."""
+        self.close()
+        self._stop.clear()
+        self._failure = None
+
+    def rebase(
+        self,
+        goal: Goal,
+        *,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Put everything into one segment with a calibrated structure, and commit it.
+
+        Parameters
+        ----------
+        goal : Goal
+            What to reach.
+        threads : int or None
+            For building; None takes all cores.
+        progress : callable or None
+            Called with a stage's name, what is done and the total.
+        should_stop : callable or None
+            Polled; True ends the work with `BuildInterrupted` and leaves the state before.
+        """
+        with self._jobs:
+            self.seal()
+            with self._commits:
+                state = self._store.state
+                self._pinned = len(state.segments)
+            try:
+                work = _Rebase(self._store, state, goal, threads, progress, should_stop)
+                work.prepare(self.damaged)
+                with self._commits:
+                    work.commit()
+            except BaseException:
+                self._pinned = 0
+                with self._commits:
+                    self._store.sweep()
+                raise
+            finally:
+                self._pinned = 0
+
+
+def due(state: State, damaged: set[str]) -> Goal | None:
+    """Return what a fold should reach, None if none is due."""
+    manifest = state.manifest
+    spec = spec_from_dict(manifest.spec)
+    if state.removed > max(_LEAST_ROWS, _COMPACT_SHARE * state.total):
+        return Goal(spec, manifest.target_recall, drop_dead=True)
+    if isinstance(resolve(spec, state.live), FlatSpec):
+        return None
+    goal = Goal(spec, manifest.target_recall)
+    structure = manifest.structure
+    if structure is None:
+        return goal if state.live >= _FIRST_ROWS else None
+    if state.structure_file is None or structure.file.name in damaged:
+        return goal
+    new = state.total - state.segments[0].count
+    return goal if new > _fold_rows(state.segments[0].count, structure) else None
+
+
+def _fold_rows(indexed: int, structure: StructureEntry) -> float:
+    """Return how many new rows cost as much to scan as the structure costs to search."""
+    least = max(_LEAST_ROWS, indexed / _SHARE)
+    if structure.calibration is None:
+        return least
+    calibration = Calibration.from_dict(structure.calibration)
+    if not calibration.points or not calibration.exact_ms:
+        return least
+    search_ms = min(point.latency_ms for point in calibration.points)
+    return max(least, search_ms / (calibration.exact_ms / indexed))
+
+
+class _Rebase:
+    """One rebase: read a state's segments, write the new ones, commit."""
+
+    def __init__(
+        self,
+        store: Store,
+        state: State,
+        goal: Goal,
+        threads: int | None,
+        progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._goal = goal
+        self._threads = threads
+        self._progress = progress
+        self._should_stop = should_stop
+        self._sources: list[Source] = []
+        self._segment: SegmentEntry | None = None
+        self._structure: StructureEntry | None = None
+
+    def prepare(self, damaged: set[str]) -> None:
+        """Write the new segment and its structure; nothing refers to them yet."""
+        state, goal = self._state, self._goal
+        spec = resolve(goal.spec, state.live)
+        base = self._base(spec, damaged)
+        self._sources = [
+            Source(segment, state.dead[number], keep_dead=base is not None and number == 0)
+            for number, segment in enumerate(state.segments)
+        ]
+        if len(state.segments) == 1 and (base is not None or state.dead[0] is None):
+            self._segment, segment = state.segments[0].entry, state.segments[0]
+        elif sum(int(source.keep.sum()) for source in self._sources):
+            self._segment, _ = self._store.rewrite(self._sources, self._poll)
+            assert state.manifest.dim is not None
+            segment = Segment(self._store.directory, self._segment, state.manifest.dim)
+        else:
+            return
+        if not isinstance(spec, FlatSpec):
+            self._build(spec, segment, base)
+
+    def _base(self, spec: Spec, damaged: set[str]) -> Structure | None:
+        """Return the structure to extend, None to build anew."""
+        state, entry = self._state, self._state.manifest.structure
+        if entry is None or self._goal.drop_dead or state.structure_file is None:
+            return None
+        if entry.spec != spec_to_dict(spec) or entry.file.name in damaged:
+            return None
+        dead = state.dead[0]
+        if dead is not None and np.count_nonzero(dead) > _DEAD_SHARE * len(dead):
+            return None
+        try:
+            state.structure_file.check()
+            return ann.load(entry.kind, state.structure_file.data, state.segments[0].mapped)
+        except CorruptIndexError:
+            return None
+
+    def _build(self, spec: HnswSpec | IvfSpec, segment: Segment, base: Structure | None) -> None:
+        segment.check_rows()
+        entry = self._state.manifest.structure
+        if base is not None and entry is not None and base.rows == segment.count:
+            structure, file = base, entry.file
+        else:
+            structure = ann.build(
+                spec,
+                segment.mapped,
+                threads=self._threads,
+                base=base,
+                progress=self._reporter("build"),
+                should_stop=self._should_stop,
+            )
+            writer = self._store.new_file("structure", "faiss")
+            try:
+                ann.write(structure, lambda view: writer.write(bytes(view)))
+                file = writer.finish()
+            except BaseException:
+                writer.abandon()
+                raise
+        dead = self._kept_dead()
+        calibration = ann.calibrate(
+            structure,
+            segment.vectors,
+            live=None if dead is None else LiveMask(np.logical_not(dead)),
+            queries=self._goal.queries,
+            progress=self._reporter("calibrate"),
+            should_stop=self._should_stop,
+        )
+        self._structure = StructureEntry(spec.kind, spec_to_dict(spec), file, calibration.to_dict())
+
+    def _kept_dead(self) -> BoolArray | None:
+        dead = np.concatenate([source.dead_kept for source in self._sources])
+        return dead if dead.any() else None
+
+    def commit(self) -> None:
+        """Replace the segments that were read; those sealed meanwhile stay behind the new one."""
+        now, count = self._store.state, len(self._state.segments)
+        segments = [segment.entry for segment in now.segments[count:]]
+        dead = list(now.dead[count:-1])
+        if self._segment is not None:
+            segments.insert(0, self._segment)
+            dead.insert(0, self._dead_by_now(now))
+        self._store.commit(
+            segments,
+            dead,
+            structure=self._structure,
+            spec=spec_to_dict(self._goal.spec),
+            target_recall=self._goal.target_recall,
+        )
+
+    def _dead_by_now(self, now: State) -> BoolArray | None:
+        """Return the removed rows of the new segment, those removed since it was begun too."""
+        pieces = []
+        for source, marks in zip(self._sources, now.dead, strict=False):
+            keep = source.keep
+            pieces.append(np.zeros(len(keep), np.bool_)[keep] if marks is None else marks[keep])
+        dead = np.concatenate(pieces)
+        return dead if dead.any() else None
+
+    def _poll(self) -> None:
+        if self._should_stop is not None and self._should_stop():
+            raise BuildInterrupted("stopped before it was finished")
+
+    def _reporter(self, stage: str) -> Callable[[int, int], object] | None:
+        progress = self._progress
+        return None if progress is None else lambda done, total: progress(stage, done, total)
