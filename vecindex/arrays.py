@@ -76,18 +76,26 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
         raise DimensionError(
             f"{what} have dimension {array.shape[1]}, but this index has dimension {dim}"
         )
-    rows = np.array(array, dtype=np.float32, order="C")
+    if array.dtype == np.float32:
+        rows = np.array(array, dtype=np.float32, order="C")
+    else:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is an infinity, refused below
+            rows = np.array(array, dtype=np.float32, order="C")
     # Lengths in float64: rows near the ends of float32's range must not over- or underflow.
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    if not np.isfinite(squares).all():
-        bad: BoolArray = np.logical_not(np.isfinite(rows).all(axis=1))
-        raise VectorValueError(f"{what} must be finite: NaN or infinity in {positions(bad)}")
-    if not squares.all():
-        raise VectorValueError(
-            f"{what} must not be all zeros (no direction, so no cosine): {positions(squares == 0)}"
-        )
+    if len(rows) and not (squares.min() > 0 and squares.max() < np.inf):  # NaN fails, too
+        _refuse(rows, squares, what)
     rows /= np.sqrt(squares)[:, None]
     return rows
+
+
+def _refuse(rows: Float32Array, squares: NDArray[np.float64], what: str) -> None:
+    bad: BoolArray = np.logical_not(np.isfinite(rows).all(axis=1))
+    if bad.any():
+        raise VectorValueError(f"{what} must be finite: NaN or infinity in {positions(bad)}")
+    raise VectorValueError(
+        f"{what} must not be all zeros (no direction, so no cosine): {positions(squares == 0)}"
+    )
 
 
 def _as_matrix(vectors: ArrayLike, what: str) -> NDArray[Any]:

@@ -698,7 +698,7 @@ class VectorIndex:
 
     def _on_damage(self, what: str) -> None:
         structure = self._store.state.manifest.structure
-        self._store.notes.append(f"searching exactly: {what}")
+        self._store.note(f"searching exactly: {what}")
         if structure is not None and self._store.writable:
             self._maintenance.damaged.add(structure.file.name)
             self._maintenance.after_write()

@@ -107,7 +107,12 @@ class Maintenance:
         if state.offset >= _SEAL_BYTES or (
             state.sequence - state.manifest.logs[-1].sequence >= _SEAL_OPERATIONS
         ):
-            self.seal()
+            try:
+                self.seal()
+            except (OSError, MemoryError) as error:
+                # The write before is acknowledged; its rows stay in the log until a later try.
+                self._store.note(f"the log could not be folded: {error}")
+                return
             state = self._store.state
         if self._background and self._failure is None and due(state, self.damaged):
             self._start()
@@ -126,7 +131,7 @@ class Maintenance:
                 return
             except Exception as error:  # nobody above this thread could catch it
                 self._failure = f"background fold failed: {error}"
-                self._store.notes.append(self._failure)
+                self._store.note(self._failure)
                 return
 
     def close(self) -> None:

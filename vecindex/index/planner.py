@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Route:
-    """A plan together with what carries it out.
+    """A plan together with what carries it out; views keep those of plain searches.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class Route:
 def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> Route:
     """Return how to carry out a request on a view."""
     total = view.state.live
-    params = request.params
-    if params is not None:
+    params = None
+    if request.params is not None:
         if request.exact or request.where is not None:
             raise InputError("params go with neither exact=True nor where: both search exactly")
-        params = _own_params(view, params)
+        params = _own_params(view, request.params)
     if not total:
         return Route(Plan("none", "the index is empty", 0, 0))
     if request.where is not None:
@@ -81,7 +81,13 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
         return Route(Plan("exact", "filter", sum(map(len, rows)), total), rows=rows)
     if request.exact:
         return Route(_exact(view, "asked for"))
-    return _by_structure(view, request.recall, params, on_damage)
+    if params is not None:
+        return _by_structure(view, request.recall, params, on_damage)
+    route = view.routes.get(request.recall)
+    if route is None:
+        route = _by_structure(view, request.recall, None, on_damage)
+        view.routes[request.recall] = route
+    return route
 
 
 def _by_structure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class View:
         self._lock = threading.Lock()
         self._lives: dict[int, LiveMask] = {}
         self._points: dict[float, OperatingPoint | None] = {}
+        self.routes: dict[float, Any] = {}
+        """Routes of plain searches by recall, see `planner.choose`."""
         self._filters: dict[Filter, list[Int64Array]] = {}
         self._structure: Structure | None = None
         self._structure_entry: FileEntry | None = None

@@ -115,11 +115,16 @@ class Store:
     def _open_writer(self) -> None:
         torn = self._load_newest()
         if torn:
-            self.notes.append(f"dropped {torn}; it was never acknowledged as durable")
+            self.note(f"dropped {torn}; it was never acknowledged as durable")
         self._log = LogWriter(self.directory, self.state.manifest.logs[-1].name, self.state.offset)
         self._log.sync()
         self._next_file = self.state.manifest.next_file
         self.sweep()
+
+    def note(self, text: str) -> None:
+        """Keep a remark for `info`, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def close(self) -> None:
         """Release everything; harmless when that was done."""
@@ -248,6 +253,8 @@ class Store:
                 self._commit(replace(frozen.manifest, logs=logs))
             except BaseException:
                 fresh.close()
+                if not log.failed:
+                    self.directory.remove(name)
                 raise
             self._log = fresh
             log.close()

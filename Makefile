@@ -1,0 +1,32 @@
+# Every target makes its own environment first; nothing else has to be installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## build an index of 13 questions on disk and ask it one
+	$(BIN)/vecindex demo
+
+test: check  ## everything that must pass before a commit
+	$(BIN)/python -m pytest -n 2
+
+check: $(INSTALLED)  ## format, lint, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'vecindex/*.py')
+
+bench: $(INSTALLED)  ## ratios against FAISS and the disk, on synthetic data, in minutes
+	$(BIN)/python -m benchmarks.cost
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.vx
