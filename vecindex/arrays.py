@@ -82,10 +82,13 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
         with np.errstate(over="ignore"):  # what float32 cannot hold is an infinity, refused below
             rows = np.array(array, dtype=np.float32, order="C")
     # Lengths in float64: rows near the ends of float32's range must not over- or underflow.
+    if not len(rows):
+        return rows
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    if len(rows) and not (squares.min() > 0 and squares.max() < np.inf):  # NaN fails, too
-        _refuse(rows, squares, what)
-    rows /= np.sqrt(squares)[:, None]
+    for square in squares.tolist() if len(squares) == 1 else (squares.min(), squares.max()):
+        if not 0 < square < np.inf:  # NaN fails, too
+            _refuse(rows, squares, what)
+    rows *= (1 / np.sqrt(squares)).astype(np.float32)[:, None]
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ DATETIME_EXT = 1
 """msgpack extension type of a datetime: ISO 8601 text, so that offset and microseconds stay."""
 
 _MAX_DEPTH = 64
+_LEAVES = {str, int, float, bool, type(None)}  # what needs no look inside; most values are these
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what msgpack can hold
 DEAD_RECORD = msgpack.packb(None)
 """What replaces the record of a removed row when a segment is rewritten."""
@@ -72,19 +73,14 @@ def _check_keys(row: int, value: Any, path: str, depth: int) -> None:
     """Raise unless every key of nested dicts is a str and nesting is sane."""
     if depth > _MAX_DEPTH:
         raise MetadataError(f"row {row}: {path} is nested more than {_MAX_DEPTH} deep")
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise MetadataError(
-                    f"row {row}: {path} has the key {key!r}; keys must be str, "
-                    f"not {type(key).__name__}"
-                )
-            if isinstance(inner, Mapping | list | tuple):
-                _check_keys(row, inner, f"{path}[{key!r}]", depth + 1)
-    elif isinstance(value, list | tuple):
-        for position, inner in enumerate(value):
-            if isinstance(inner, Mapping | list | tuple):
-                _check_keys(row, inner, f"{path}[{position}]", depth + 1)
+    keyed = isinstance(value, Mapping)
+    for key, inner in value.items() if keyed else enumerate(value):
+        if keyed and not isinstance(key, str):
+            raise MetadataError(
+                f"row {row}: {path} has the key {key!r}; keys must be str, not {type(key).__name__}"
+            )
+        if type(inner) not in _LEAVES and isinstance(inner, Mapping | list | tuple):
+            _check_keys(row, inner, f"{path}[{key!r}]", depth + 1)
 
 
 def _blame(row: int, text: str | None, metadata: Metadata | None) -> None:
@@ -129,10 +125,10 @@ def pack_id(value: Id) -> bytes:
     return packed
 
 
-def unpack_id(data: bytes) -> Id:
-    """Return the id that `pack_id` packed."""
-    value: Id = msgpack.unpackb(data)
-    return value
+def unpack_ids(keys: Sequence[bytes | memoryview]) -> list[Id]:
+    """Return the ids that `pack_id` packed."""
+    unpack = msgpack.unpackb
+    return [unpack(key) for key in keys]
 
 
 def unpack_record(data: bytes | memoryview) -> Record:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from vecindex.arrays import BoolArray, Int64Array, UInt8Array
 from vecindex.results import Id
-from vecindex.store.codec import pack_id, unpack_id
+from vecindex.store.codec import pack_id, unpack_ids
 from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
 from vecindex.store.frames import ALIGN, FORMAT
 
@@ -180,9 +180,7 @@ class IdTable:
             return ints
         keys = self._keys.data
         starts, stops = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
-        return [
-            unpack_id(bytes(keys[start:stop])) for start, stop in zip(starts, stops, strict=True)
-        ]
+        return unpack_ids([keys[start:stop] for start, stop in zip(starts, stops, strict=True)])
 
     def ints(self, rows: Int64Array) -> Int64Array:
         """Return the ids of `rows` when all ids of this table are ints."""

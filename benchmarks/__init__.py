@@ -1,0 +1,1 @@
+"""Measurements of vecindex itself; run with `python -m benchmarks.<name>`."""
