@@ -67,7 +67,7 @@ class VectorIndex:
     ) -> None:
         self._store = store
         self._embedder = embedder
-        self._embedder_checked = False
+        self._given: Fingerprint | None = None  # the embedder's, once it was checked
         self._durability = durability
         self._maintenance_mode = maintenance
         self._maintenance = Maintenance(store, background=maintenance == "background")
@@ -433,6 +433,8 @@ class VectorIndex:
         self._check_writable()
         if (ids is None) == (where is None):
             raise InputError("give ids or where, one of them")
+        if where is not None and not where:
+            raise InputError("an empty filter would remove every row; name the rows to remove")
         with self._write_lock:
             if where is not None:
                 listed = [record.id for record in self.scan(where)]
@@ -721,14 +723,14 @@ class VectorIndex:
 
     def _fingerprint(self) -> Fingerprint:
         """Return the embedder's fingerprint after comparing it with the stored one."""
-        embedder = self._get_embedder()
         with self._embedder_lock:
-            stored = self._store.state.manifest.embedder
-            given = embedder.fingerprint()
-            if stored is not None and not self._embedder_checked:
-                embed.check_same(Fingerprint.from_dict(stored), given)
-                self._embedder_checked = True
-        return given
+            if self._given is None:
+                given = self._get_embedder().fingerprint()
+                stored = self._store.state.manifest.embedder
+                if stored is not None:
+                    embed.check_same(Fingerprint.from_dict(stored), given)
+                self._given = given
+            return self._given
 
     def _get_embedder(self) -> Embedder:
         if self._embedder is not None:
