@@ -19,6 +19,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 HEADER_BYTES = 64
 """Bytes before the first row of a vectors file: one cache line, so that rows stay aligned."""
 
+_SAFE_SQUARE = 1e-24  # squared lengths from here to its inverse lose nothing in float32
 _SHOWN = 10  # positions named in a message; the rest is counted
 
 
@@ -76,29 +77,30 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
         raise DimensionError(
             f"{what} have dimension {array.shape[1]}, but this index has dimension {dim}"
         )
-    if array.dtype == np.float32:
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         rows = np.array(array, dtype=np.float32, order="C")
-    else:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is an infinity, refused below
-            rows = np.array(array, dtype=np.float32, order="C")
-    # Lengths in float64: rows near the ends of float32's range must not over- or underflow.
-    if not len(rows):
-        return rows
-    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    for square in squares.tolist() if len(squares) == 1 else (squares.min(), squares.max()):
-        if not 0 < square < np.inf:  # NaN fails, too
-            _refuse(rows, squares, what)
-    rows *= (1 / np.sqrt(squares)).astype(np.float32)[:, None]
+        squares = np.vecdot(rows, rows)  # row by row: alone and in a batch come out alike
+    ends = squares.tolist() if len(squares) < 2 else (squares.min().item(), squares.max().item())
+    for square in ends:
+        if not _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:  # NaN fails, too
+            return _scaled(rows, what)
+    rows /= np.sqrt(squares)[:, None]
     return rows
 
 
-def _refuse(rows: Float32Array, squares: NDArray[np.float64], what: str) -> None:
+def _scaled(rows: Float32Array, what: str) -> Float32Array:
+    """Return unit rows though a square may over- or underflow in float32, or refuse them."""
     bad: BoolArray = np.logical_not(np.isfinite(rows).all(axis=1))
     if bad.any():
         raise VectorValueError(f"{what} must be finite: NaN or infinity in {positions(bad)}")
-    raise VectorValueError(
-        f"{what} must not be all zeros (no direction, so no cosine): {positions(squares == 0)}"
-    )
+    greatest = np.abs(rows).max(axis=1)
+    if not greatest.all():
+        raise VectorValueError(
+            f"{what} must not be all zeros (no direction, so no cosine): {positions(greatest == 0)}"
+        )
+    wide = rows.astype(np.float64)
+    scaled: Float32Array = (wide / np.linalg.norm(wide, axis=1)[:, None]).astype(np.float32)
+    return scaled
 
 
 def _as_matrix(vectors: ArrayLike, what: str) -> NDArray[Any]:

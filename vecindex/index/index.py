@@ -67,7 +67,8 @@ class VectorIndex:
     ) -> None:
         self._store = store
         self._embedder = embedder
-        self._given: Fingerprint | None = None  # the embedder's, once it was checked
+        self._given: Fingerprint | None = None  # of the embedder in hand
+        self._checked: dict[str, Any] | None = None  # the stored one that it was compared with
         self._durability = durability
         self._maintenance_mode = maintenance
         self._maintenance = Maintenance(store, background=maintenance == "background")
@@ -569,9 +570,14 @@ class VectorIndex:
             If a text comes without an embedder, or the embedder is not the index's.
         """
         asked = inputs.read_query(query)
-        request = self._request(k, where, exact, recall, params)
-        view, route, unit = self._prepare(asked, request)
-        scores, rows = planner.search(view, unit, request.k, route)
+        view = self._view()
+        route = self._route(view, where, exact, recall, params)
+        k = inputs.check_k(k)
+        if asked.texts is not None:
+            unit = self._embed_queries(asked.texts, view.dim)
+        else:
+            unit = inputs.query_rows(asked.vectors, view.dim)
+        scores, rows = planner.search(view, unit, k, route)
         records = view.records(rows.ravel())
         width = rows.shape[1]
         found = []
@@ -623,16 +629,12 @@ class VectorIndex:
         InputError
             As for `search`.
         """
-        asked = inputs.Query(single=False, vectors=queries)
-        request = self._request(k, where, exact, recall, params)
-        view, route, unit = self._prepare(asked, request)
-        scores, rows = planner.search(view, unit, request.k, route)
-        ids = view.ids(rows.ravel())
-        if all(part.all_ints for part in view.parts):
-            return np.array(ids, dtype=np.int64).reshape(rows.shape), scores
-        out = np.empty(len(ids), dtype=object)
-        out[:] = ids
-        return out.reshape(rows.shape), scores
+        view = self._view()
+        route = self._route(view, where, exact, recall, params)
+        unit = inputs.query_rows(queries, view.dim)
+        scores, rows = planner.search(view, unit, inputs.check_k(k), route)
+        ids = np.array(view.ids(rows.ravel()), dtype=np.int64 if view.all_ints else object)
+        return ids.reshape(rows.shape), scores
 
     def explain(
         self,
@@ -663,33 +665,23 @@ class VectorIndex:
         Plan
             `str(plan)` is a sentence.
         """
-        request = self._request(k, where, exact, recall, params)
-        return planner.choose(self._view(), request, self._on_damage).plan
+        inputs.check_k(k)
+        return self._route(self._view(), where, exact, recall, params).plan
 
-    def _request(
+    def _route(
         self,
-        k: int,
+        view: View,
         where: Where | None,
         exact: bool,
         recall: float | None,
         params: Mapping[str, Any] | Params | None,
-    ) -> Request:
-        self._check_open()
-        if recall is None:
-            recall = self._store.state.manifest.target_recall
-        else:
-            recall = inputs.check_share(recall, "recall")
+    ) -> Route:
+        target = view.target if recall is None else inputs.check_share(recall, "recall")
+        if where is None and params is None and not exact and target in view.routes:
+            return view.routes[target]
         condition = None if where is None else parse(where)
-        return Request(inputs.check_k(k), condition, exact, recall, params)
-
-    def _prepare(self, asked: inputs.Query, request: Request) -> tuple[View, Route, Float32Array]:
-        view = self._view()
-        dim = view.state.manifest.dim
-        if asked.texts is not None:
-            unit = self._embed_queries(asked.texts, dim)
-        else:
-            unit = inputs.query_rows(asked.vectors, dim)
-        return view, planner.choose(view, request, self._on_damage), unit
+        request = Request(condition, exact, target, params)
+        return planner.choose(view, request, self._on_damage)
 
     def _view(self) -> View:
         self._check_open()
@@ -725,11 +717,11 @@ class VectorIndex:
         """Return the embedder's fingerprint after comparing it with the stored one."""
         with self._embedder_lock:
             if self._given is None:
-                given = self._get_embedder().fingerprint()
-                stored = self._store.state.manifest.embedder
-                if stored is not None:
-                    embed.check_same(Fingerprint.from_dict(stored), given)
-                self._given = given
+                self._given = self._get_embedder().fingerprint()
+            stored = self._store.state.manifest.embedder
+            if stored is not None and stored != self._checked:
+                embed.check_same(Fingerprint.from_dict(stored), self._given)
+                self._checked = stored
             return self._given
 
     def _get_embedder(self) -> Embedder:

@@ -21,12 +21,10 @@ _WIDER = 4  # how many times more candidates the second try asks for
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of search asks for, the queries apart.
+    """What one call of search asks for, queries and k apart.
 
     Parameters
     ----------
-    k : int
-        Neighbours wanted.
     where : Filter or None
         Which rows may be returned.
     exact : bool
@@ -37,7 +35,6 @@ class Request:
         Parameters that override the calibration.
     """
 
-    k: int
     where: Filter | None
     exact: bool
     recall: float
@@ -81,11 +78,8 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
         return Route(Plan("exact", "filter", sum(map(len, rows)), total), rows=rows)
     if request.exact:
         return Route(_exact(view, "asked for"))
-    if params is not None:
-        return _by_structure(view, request.recall, params, on_damage)
-    route = view.routes.get(request.recall)
-    if route is None:
-        route = _by_structure(view, request.recall, None, on_damage)
+    route = _by_structure(view, request.recall, params, on_damage)
+    if params is None:
         view.routes[request.recall] = route
     return route
 
@@ -155,6 +149,8 @@ def search(view: View, queries: Float32Array, k: int, route: Route) -> tuple[Any
         Row numbers; ties by row number, which is insertion order.
     """
     k = min(k, route.plan.searched)
+    if view.only_first and route.structure is not None and route.params is not None:
+        return _search_structure(view, queries, k, route.structure, route.params)
     found = [
         _search_part(view, number, queries, k, route)
         for number, part in enumerate(view.parts)
@@ -191,17 +187,22 @@ def _search_structure(
     """Search the first part with its structure; what falls short is searched exactly."""
     part, live = view.parts[0], view.live(0)
     wanted = min(k, part.count if live is None else live.count)
+    if not wanted:
+        return search_flat(part.vectors, queries, 0, live)
     candidates = candidates_for(wanted, live)
     scores, rows = _propose(view, queries, wanted, candidates, structure, params)
-    short = rows[:, -1] < 0 if wanted else np.zeros(len(queries), np.bool_)
-    if short.any() and (wider := _WIDER * candidates) < part.count:
-        scores[short], rows[short] = _propose(
-            view, queries[short], wanted, wider, structure, params
-        )
+    if rows.item(-1) < 0 or (
+        len(rows) > 1 and rows[:, -1].min() < 0
+    ):  # pads: fewer live candidates than wanted
         short = rows[:, -1] < 0
-    if short.any():
-        part.check_rows()
-        scores[short], rows[short] = search_flat(part.vectors, queries[short], wanted, live)
+        if (wider := _WIDER * candidates) < part.count:
+            found = _propose(view, queries[short], wanted, wider, structure, params)
+            scores[short], rows[short] = found
+            short = rows[:, -1] < 0
+        if short.any():
+            part.check_rows()
+            found = search_flat(part.vectors, queries[short], wanted, live)
+            scores[short], rows[short] = found
     part.check_rows(rows.ravel())
     return scores, rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from vecindex.results import Calibration, Id, OperatingPoint, Record
 from vecindex.store.codec import unpack_record
 from vecindex.store.files import FileEntry
 from vecindex.store.state import State
+
+if TYPE_CHECKING:
+    from vecindex.index.planner import Route
 
 _CACHED_FILTERS = 32
 
@@ -36,10 +39,17 @@ class View:
         self.state = state
         self.parts = state.parts
         self.starts = np.concatenate([[0], np.cumsum([part.count for part in self.parts])])
+        full = [part for part in self.parts if part.count]
+        self._only = full[0] if len(full) == 1 else None
+        self.only_first = self._only is self.parts[0]
+        """Whether the first part holds all rows."""
+        self.dim, self.target = state.manifest.dim, state.manifest.target_recall
+        self.all_ints = all(part.all_ints for part in full)
+        """Whether every id is an int."""
         self._lock = threading.Lock()
         self._lives: dict[int, LiveMask] = {}
         self._points: dict[float, OperatingPoint | None] = {}
-        self.routes: dict[float, Any] = {}
+        self.routes: dict[float, Route] = {}
         """Routes of plain searches by recall, see `planner.choose`."""
         self._filters: dict[Filter, list[Int64Array]] = {}
         self._structure: Structure | None = None
@@ -128,8 +138,8 @@ class View:
 
     def ids(self, rows: Int64Array) -> list[Id]:
         """Return the ids of index-wide row numbers."""
-        if len(self.parts) == 1 or (not self.parts[-1].count and len(self.parts) == 2):
-            return self.parts[0].ids(rows)
+        if self._only is not None:
+            return self._only.ids(rows)
         found: list[Id] = [0] * len(rows)
         for number, places, inside in self.split(rows):
             for place, value in zip(places.tolist(), self.parts[number].ids(inside), strict=True):

@@ -27,6 +27,7 @@ BLOCK_BYTES = 256 * 1024
 """Every file has one CRC-32 per block of this size, kept in the manifest."""
 
 _PENDING_BYTES = 1 << 20  # small writes are gathered up to this size
+_FEW = 64
 _NAME = re.compile(r"[a-z]+-[0-9]+\.[a-z0-9]+\Z")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -287,7 +288,8 @@ class MappedFile:
         self._crcs = np.frombuffer(entry.crcs, dtype="<u4")
         if len(self._crcs) != -(-entry.size // BLOCK_BYTES):
             raise CorruptIndexError(f"MANIFEST: wrong number of checksums for {entry.name}")
-        self._checked = np.zeros(len(self._crcs), dtype=np.bool_)
+        self._flags = bytearray(len(self._crcs))
+        self._checked = np.frombuffer(self._flags, dtype=np.bool_)
         self._all_checked = False
 
     def corrupt(self, offset: int, what: str) -> CorruptIndexError:
@@ -307,6 +309,13 @@ class MappedFile:
     def check_at(self, offsets: np.ndarray[Any, np.dtype[np.int64]], size: int) -> None:
         """Check the blocks where `size` bytes (less than a block) at each offset begin and end."""
         if self._all_checked:
+            return
+        if len(offsets) <= _FEW:  # a single query's: no numpy call is as cheap as this
+            flags = self._flags
+            for start in offsets.tolist():
+                first, last = start // BLOCK_BYTES, (start + size - 1) // BLOCK_BYTES
+                if not (flags[first] and flags[last]):
+                    self.check(start, start + size)
             return
         blocks = np.unique([offsets // BLOCK_BYTES, (offsets + size - 1) // BLOCK_BYTES])
         for block in blocks[~self._checked[blocks]]:

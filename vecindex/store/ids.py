@@ -34,6 +34,7 @@ from vecindex.store.frames import ALIGN, FORMAT
 _MAGIC = b"VXI\n"
 _HEADER = struct.Struct("<4sHHQQQ")
 _INTS, _KEYS = 0, 1
+_FEW = 64  # rows that are looked up faster one by one than by numpy
 
 UInt64Array = NDArray[np.uint64]
 
@@ -179,6 +180,10 @@ class IdTable:
             ints: list[Id] = self._ints[rows].tolist()
             return ints
         keys = self._keys.data
+        if len(rows) <= _FEW:
+            bounds = self._bounds.data
+            few = rows.tolist()
+            return unpack_ids([keys[bounds[row] : bounds[row + 1]] for row in few])
         starts, stops = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
         return unpack_ids([keys[start:stop] for start, stop in zip(starts, stops, strict=True)])
 

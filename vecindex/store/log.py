@@ -142,6 +142,8 @@ def read_log(
             f"{path} is damaged at offset {len(data)}: it ends there, expected {log.size} bytes"
         )
     data = data[: log.size]
+    if len(data) < offset:
+        raise TornLogError(f"{log.name} is shorter than it was")
     while offset < len(data):
         try:
             frame = decode(data, offset, path, sequence)

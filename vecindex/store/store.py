@@ -169,9 +169,9 @@ class Store:
             else:
                 try:
                     self.state, torn = replay(self.directory, self.state)
-                except FileNotFoundError:
+                except (FileNotFoundError, CorruptIndexError):
                     torn = "the log"
-                if torn:  # the writer is in the middle of a call, or took one back
+                if torn:  # the writer is in the middle of a call, or took one back that we saw
                     self._load_newest()
             return before != (self.state.manifest.generation, self.state.sequence)
 
