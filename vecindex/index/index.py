@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -18,13 +18,13 @@ from vecindex.embed import Embedder, Fingerprint
 from vecindex.errors import (
     ClosedIndexError,
     DimensionError,
-    EmbedderError,
     InputError,
     ReadOnlyError,
     UnknownIdError,
 )
 from vecindex.filters import Filter, parse
 from vecindex.index import inputs, planner
+from vecindex.index.embedding import TextEmbedder
 from vecindex.index.maintenance import Goal, Maintenance, Progress, resolve
 from vecindex.index.planner import Request, Route
 from vecindex.index.view import View
@@ -66,14 +66,11 @@ class VectorIndex:
         maintenance: MaintenanceMode,
     ) -> None:
         self._store = store
-        self._embedder = embedder
-        self._given: Fingerprint | None = None  # of the embedder in hand
-        self._checked: dict[str, Any] | None = None  # the stored one that it was compared with
+        self._embedder = TextEmbedder(store, embedder)
         self._durability = durability
         self._maintenance_mode = maintenance
         self._maintenance = Maintenance(store, background=maintenance == "background")
         self._write_lock = threading.RLock()
-        self._embedder_lock = threading.Lock()
         self._packer = RecordPacker()
         self._current = View(store.state)
         self._closed = False
@@ -372,8 +369,8 @@ class VectorIndex:
             return []
         fingerprint = None
         if rows.vectors is None:
-            fingerprint = self._fingerprint()
-            unit = self._embed_documents(rows.texts or [], progress)
+            fingerprint = self._embedder.fingerprint()
+            unit = self._embedder.documents([text or "" for text in rows.texts or []], progress)
         else:
             unit = rows.vectors
         with self._write_lock:
@@ -574,7 +571,7 @@ class VectorIndex:
         route = self._route(view, where, exact, recall, params)
         k = inputs.check_k(k)
         if asked.texts is not None:
-            unit = self._embed_queries(asked.texts, view.dim)
+            unit = self._embedder.queries(asked.texts)
         else:
             unit = inputs.query_rows(asked.vectors, view.dim)
         scores, rows = planner.search(view, unit, k, route)
@@ -697,50 +694,6 @@ class VectorIndex:
             self._maintenance.damaged.add(structure.file.name)
             self._maintenance.after_write()
 
-    # -- embedding -------------------------------------------------------------------------
-
-    def _embed_documents(
-        self, texts: Sequence[str | None], progress: Progress | None
-    ) -> Float32Array:
-        embedder = self._get_embedder()
-        report = None if progress is None else lambda done, n: progress("embed", done, n)
-        embeddings = embedder.embed_documents([text or "" for text in texts], progress=report)
-        return inputs.embedded_rows(embeddings, len(texts), self.dim, embedder.name)
-
-    def _embed_queries(self, texts: list[str], dim: int | None) -> Float32Array:
-        self._fingerprint()
-        embedder = self._get_embedder()
-        embeddings = embedder.embed_queries(texts)
-        return inputs.embedded_rows(embeddings, len(texts), dim, embedder.name)
-
-    def _fingerprint(self) -> Fingerprint:
-        """Return the embedder's fingerprint after comparing it with the stored one."""
-        with self._embedder_lock:
-            if self._given is None:
-                self._given = self._get_embedder().fingerprint()
-            stored = self._store.state.manifest.embedder
-            if stored is not None and stored != self._checked:
-                embed.check_same(Fingerprint.from_dict(stored), self._given)
-                self._checked = stored
-            return self._given
-
-    def _get_embedder(self) -> Embedder:
-        if self._embedder is not None:
-            return self._embedder
-        stored = self._store.state.manifest.embedder
-        if stored is None:
-            raise EmbedderError(
-                "this index has no embedder: give vectors, or open it with embedder="
-            )
-        restored = embed.from_manifest(stored["name"])
-        if restored is None:
-            raise EmbedderError(
-                f"this index was built with the embedder {stored['name']}, which cannot be "
-                "restored by name: open it with embedder="
-            )
-        self._embedder = restored
-        return restored
-
     # -- upkeep ----------------------------------------------------------------------------
 
     def optimize(
@@ -800,7 +753,7 @@ class VectorIndex:
             return None
         asked = inputs.read_query(queries)
         if asked.texts is not None:
-            return self._embed_queries(asked.texts, self.dim)
+            return self._embedder.queries(asked.texts)
         return inputs.query_rows(asked.vectors, self.dim)
 
     def verify(self, *, progress: Progress | None = None) -> VerifyReport:

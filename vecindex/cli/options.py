@@ -1,0 +1,129 @@
+"""Options and arguments that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from vecindex.index import VectorIndex
+    from vecindex.results import Id
+
+DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
+"""Embeds texts when no embedder is named and there is no column of vectors."""
+
+
+class SpecName(StrEnum):
+    """Structures that can be asked for."""
+
+    AUTO = "auto"
+    FLAT = "flat"
+    HNSW = "hnsw"
+    IVF = "ivf"
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the object that an option's JSON text holds; anything else is wrong usage."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter('expected a JSON object, as in {"topic": "premiums"}')
+    return value
+
+
+def split_names(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of a repeatable option whose values may list several, comma separated."""
+    names = (name.strip() for value in values for name in value.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def known_ids(index: VectorIndex, texts: Iterable[str]) -> list[Id]:
+    """Return ids from the command line, where all are text, as the index knows them.
+
+    Parameters
+    ----------
+    index : VectorIndex
+        The index.
+    texts : iterable of str
+        Ids as typed.
+
+    Returns
+    -------
+    list of str or int
+        The text itself if that is an id; else the integer that it spells, if that is one; else
+        the text, for the index to say that it is unknown.
+    """
+    return [_known_id(index, text) for text in texts]
+
+
+def _known_id(index: VectorIndex, text: str) -> Id:
+    if text in index:
+        return text
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and len(digits) < 20 and int(text) in index:
+        return int(text)
+    return text
+
+
+IndexPath: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="INDEX", help="The directory of the index.", show_default=False)
+]
+Sources: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="SOURCE",
+        help="Files to read: .jsonl, .ndjson, .json, .csv, .tsv (each also .gz), .parquet, .npy.",
+        show_default=False,
+    ),
+]
+JsonFlag: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
+]
+TextColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--text", metavar="COL", help="The column of texts.")
+]
+IdColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--id", metavar="COL", help="The column of ids; made up when absent. For .npy: row."
+    ),
+]
+MetadataColumns: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metadata",
+        metavar="COLS",
+        help="Columns to keep as metadata: comma separated, repeatable. "
+        "COL.* keeps each entry of the objects in COL.",
+    ),
+]
+VectorColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--vector", metavar="COL", help="The column of vectors, lists of numbers."),
+]
+Embedder: TypeAlias = Annotated[
+    str | None, typer.Option("--embedder", metavar="NAME", help="The model that embeds texts.")
+]
+BatchRows: TypeAlias = Annotated[
+    int, typer.Option("--batch-rows", min=1, help="Rows added, and made durable, at a time.")
+]
+TargetRecall: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--target-recall", min=0.0, max=1.0, help="Recall@10 to keep, measured."),
+]
+Where: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        "--where",
+        metavar="JSON",
+        parser=json_object,
+        help='Only rows whose metadata match, as in \'{"year": {"$gte": 2023}}\'.',
+    ),
+]
