@@ -29,4 +29,4 @@ bench: $(INSTALLED)  ## ratios against FAISS and the disk, on synthetic data, in
 	$(BIN)/python -m benchmarks.cost
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.vx
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis vecindex-demo.vx

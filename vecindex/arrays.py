@@ -77,10 +77,16 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
         raise DimensionError(
             f"{what} have dimension {array.shape[1]}, but this index has dimension {dim}"
         )
+    if len(array) == 1 and array.dtype == np.float32:  # a single query: every call counts
+        rows = np.array(array, order="C")
+        square = np.dot(rows[0], rows[0])  # to the bit what vecdot gives
+        if _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:
+            rows /= np.sqrt(square)
+            return rows
     with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         rows = np.array(array, dtype=np.float32, order="C")
-        squares = np.vecdot(rows, rows)  # row by row: alone and in a batch come out alike
-    ends = squares.tolist() if len(squares) < 2 else (squares.min().item(), squares.max().item())
+        squares = np.vecdot(rows, rows)
+    ends = (squares.min(), squares.max()) if len(squares) else ()
     for square in ends:
         if not _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:  # NaN fails, too
             return _scaled(rows, what)

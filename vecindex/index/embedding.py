@@ -33,6 +33,11 @@ class TextEmbedder:
         self._checked: dict[str, Any] | None = None  # the stored one that it was compared with
         self._lock = threading.Lock()
 
+    @property
+    def unbound(self) -> bool:
+        """Whether the user gave an embedder to an index that has none stored yet."""
+        return self._embedder is not None and self._store.state.manifest.embedder is None
+
     def documents(self, texts: Sequence[str], progress: Progress | None) -> Float32Array:
         """Return unit rows of texts that are stored."""
         embedder = self._checked_embedder()

@@ -368,8 +368,9 @@ class VectorIndex:
         if not rows.count:
             return []
         fingerprint = None
-        if rows.vectors is None:
+        if rows.vectors is None or self._embedder.unbound:
             fingerprint = self._embedder.fingerprint()
+        if rows.vectors is None:
             unit = self._embedder.documents([text or "" for text in rows.texts or []], progress)
         else:
             unit = rows.vectors
@@ -568,8 +569,7 @@ class VectorIndex:
         """
         asked = inputs.read_query(query)
         view = self._view()
-        route = self._route(view, where, exact, recall, params)
-        k = inputs.check_k(k)
+        route = self._route(view, k, where, exact, recall, params)
         if asked.texts is not None:
             unit = self._embedder.queries(asked.texts)
         else:
@@ -627,9 +627,9 @@ class VectorIndex:
             As for `search`.
         """
         view = self._view()
-        route = self._route(view, where, exact, recall, params)
+        route = self._route(view, k, where, exact, recall, params)
         unit = inputs.query_rows(queries, view.dim)
-        scores, rows = planner.search(view, unit, inputs.check_k(k), route)
+        scores, rows = planner.search(view, unit, k, route)
         ids = np.array(view.ids(rows.ravel()), dtype=np.int64 if view.all_ints else object)
         return ids.reshape(rows.shape), scores
 
@@ -662,22 +662,23 @@ class VectorIndex:
         Plan
             `str(plan)` is a sentence.
         """
-        inputs.check_k(k)
-        return self._route(self._view(), where, exact, recall, params).plan
+        return self._route(self._view(), k, where, exact, recall, params).plan
 
     def _route(
         self,
         view: View,
+        k: int,
         where: Where | None,
         exact: bool,
         recall: float | None,
         params: Mapping[str, Any] | Params | None,
     ) -> Route:
         target = view.target if recall is None else inputs.check_share(recall, "recall")
-        if where is None and params is None and not exact and target in view.routes:
-            return view.routes[target]
+        inputs.check_k(k)
+        if where is None and params is None and not exact and (target, k) in view.routes:
+            return view.routes[target, k]
         condition = None if where is None else parse(where)
-        request = Request(condition, exact, target, params)
+        request = Request(k, condition, exact, target, params)
         return planner.choose(view, request, self._on_damage)
 
     def _view(self) -> View:

@@ -175,11 +175,10 @@ def make_ids(first: int, count: int) -> list[Id]:
     return list(range(first, first + count))
 
 
-def check_k(k: object) -> int:
-    """Return k as an int of at least 1."""
+def check_k(k: object) -> None:
+    """Raise `InputError` unless k is an int of at least 1."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k must be an int >= 1, not {k!r}")
-    return int(k)
 
 
 def check_share(value: object, name: str) -> float:

@@ -21,10 +21,12 @@ _WIDER = 4  # how many times more candidates the second try asks for
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of search asks for, queries and k apart.
+    """What one call of search asks for, the queries apart.
 
     Parameters
     ----------
+    k : int
+        Neighbours wanted.
     where : Filter or None
         Which rows may be returned.
     exact : bool
@@ -35,6 +37,7 @@ class Request:
         Parameters that override the calibration.
     """
 
+    k: int
     where: Filter | None
     exact: bool
     recall: float
@@ -52,7 +55,9 @@ class Route:
     structure : Structure or None
         Searches the first part; None searches it exactly.
     params : Params or None
-        The structure's parameters.
+        The structure's parameters, as calibrated or as given.
+    widens : bool
+        Whether they grow when more than ten candidates are needed: not when the caller gave them.
     rows : list of ndarray of int64, or None
         The only rows of each part that may be returned.
     """
@@ -60,6 +65,7 @@ class Route:
     plan: Plan
     structure: Structure | None = None
     params: Params | None = None
+    widens: bool = True
     rows: list[Int64Array] | None = None
 
 
@@ -78,15 +84,16 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
         return Route(Plan("exact", "filter", sum(map(len, rows)), total), rows=rows)
     if request.exact:
         return Route(_exact(view, "asked for"))
-    route = _by_structure(view, request.recall, params, on_damage)
+    route = _by_structure(view, request, params, on_damage)
     if params is None:
-        view.routes[request.recall] = route
+        view.routes[request.recall, request.k] = route
     return route
 
 
 def _by_structure(
-    view: View, recall: float, params: Params | None, on_damage: Callable[[str], object]
+    view: View, request: Request, params: Params | None, on_damage: Callable[[str], object]
 ) -> Route:
+    recall, given = request.recall, params is not None
     entry = view.state.manifest.structure
     if entry is None:
         flat = view.state.manifest.spec["kind"] in ("flat", "auto")
@@ -99,16 +106,13 @@ def _by_structure(
     structure = view.structure(on_damage)
     if structure is None:
         return Route(_exact(view, "the structure's file is damaged"))
-    total = view.state.live
-    plan = Plan(
-        entry.kind,
-        f"recall {recall:g}",
-        total,
-        total,
-        asdict(params),
-        view.state.total - structure.rows,
-    )
-    return Route(plan, structure, params)
+    used = params
+    if not given:
+        used = structure.widen(params, candidates_for(request.k, view.live(0)))
+    total, tail = view.state.live, view.state.total - structure.rows
+    reason = "given params" if given else f"recall {recall:g}"
+    plan = Plan(entry.kind, reason, total, total, asdict(used), tail)
+    return Route(plan, structure, params, widens=not given)
 
 
 def _exact(view: View, reason: str) -> Plan:
@@ -149,8 +153,8 @@ def search(view: View, queries: Float32Array, k: int, route: Route) -> tuple[Any
         Row numbers; ties by row number, which is insertion order.
     """
     k = min(k, route.plan.searched)
-    if view.only_first and route.structure is not None and route.params is not None:
-        return _search_structure(view, queries, k, route.structure, route.params)
+    if view.only_first and route.structure is not None:
+        return _search_structure(view, queries, k, route)
     found = [
         _search_part(view, number, queries, k, route)
         for number, part in enumerate(view.parts)
@@ -172,8 +176,8 @@ def _search_part(
     if route.rows is not None:
         part.check_rows(route.rows[number])
         scores, rows = search_rows(part.vectors, queries, k, route.rows[number])
-    elif number == 0 and route.structure is not None and route.params is not None:
-        scores, rows = _search_structure(view, queries, k, route.structure, route.params)
+    elif number == 0 and route.structure is not None:
+        scores, rows = _search_structure(view, queries, k, route)
     else:
         part.check_rows()
         scores, rows = search_flat(part.vectors, queries, k, view.live(number))
@@ -182,7 +186,7 @@ def _search_part(
 
 
 def _search_structure(
-    view: View, queries: Float32Array, k: int, structure: Structure, params: Params
+    view: View, queries: Float32Array, k: int, route: Route
 ) -> tuple[Float32Array, Int64Array]:
     """Search the first part with its structure; what falls short is searched exactly."""
     part, live = view.parts[0], view.live(0)
@@ -190,14 +194,11 @@ def _search_structure(
     if not wanted:
         return search_flat(part.vectors, queries, 0, live)
     candidates = candidates_for(wanted, live)
-    scores, rows = _propose(view, queries, wanted, candidates, structure, params)
-    if rows.item(-1) < 0 or (
-        len(rows) > 1 and rows[:, -1].min() < 0
-    ):  # pads: fewer live candidates than wanted
+    scores, rows = _propose(view, queries, wanted, candidates, route)
+    if rows.item(-1) < 0 or (len(rows) > 1 and rows[:, -1].min() < 0):  # pads: too few live ones
         short = rows[:, -1] < 0
         if (wider := _WIDER * candidates) < part.count:
-            found = _propose(view, queries[short], wanted, wider, structure, params)
-            scores[short], rows[short] = found
+            scores[short], rows[short] = _propose(view, queries[short], wanted, wider, route)
             short = rows[:, -1] < 0
         if short.any():
             part.check_rows()
@@ -208,16 +209,15 @@ def _search_structure(
 
 
 def _propose(
-    view: View,
-    queries: Float32Array,
-    k: int,
-    candidates: int,
-    structure: Structure,
-    params: Params,
+    view: View, queries: Float32Array, k: int, candidates: int, route: Route
 ) -> tuple[Float32Array, Int64Array]:
     """Return the k best live ones of the structure's candidates, -1 where there are fewer."""
-    live = view.live(0)
-    rows = structure.propose(queries, candidates, structure.widen(params, candidates))
+    structure, params, live = route.structure, route.params, view.live(0)
+    assert structure is not None
+    assert params is not None
+    if route.widens:
+        params = structure.widen(params, candidates)
+    rows = structure.propose(queries, candidates, params)
     if live is not None:
         # The structure knows removed rows, too. Asking for more and dropping those keeps what
         # was measured; a selector inside FAISS would silently stop too early near many of them.

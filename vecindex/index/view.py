@@ -49,8 +49,8 @@ class View:
         self._lock = threading.Lock()
         self._lives: dict[int, LiveMask] = {}
         self._points: dict[float, OperatingPoint | None] = {}
-        self.routes: dict[float, Route] = {}
-        """Routes of plain searches by recall, see `planner.choose`."""
+        self.routes: dict[tuple[float, int], Route] = {}
+        """Routes of plain searches by recall and k, see `planner.choose`."""
         self._filters: dict[Filter, list[Int64Array]] = {}
         self._structure: Structure | None = None
         self._structure_entry: FileEntry | None = None

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vecindex.arrays import UInt8Array
+from vecindex.arrays import Int64Array, UInt8Array
 from vecindex.errors import CorruptIndexError, StorageFailedError, StorageFullError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -290,7 +290,7 @@ class MappedFile:
             raise CorruptIndexError(f"MANIFEST: wrong number of checksums for {entry.name}")
         self._flags = bytearray(len(self._crcs))
         self._checked = np.frombuffer(self._flags, dtype=np.bool_)
-        self._all_checked = False
+        self.all_checked = False
 
     def corrupt(self, offset: int, what: str) -> CorruptIndexError:
         """Return the error that names this file and `offset`."""
@@ -298,29 +298,28 @@ class MappedFile:
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
         """Raise `CorruptIndexError` unless the blocks of bytes [start, stop) are as written."""
-        if self._all_checked:
+        if self.all_checked:
             return
         stop = self.entry.size if stop is None else stop
-        first, last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
+        first, last = start // BLOCK_BYTES, -(-min(stop, self.entry.size) // BLOCK_BYTES)
         for block in first + np.flatnonzero(~self._checked[first:last]):
             self._check_block(int(block))
-        self._all_checked = bool(self._checked.all())
+        self.all_checked = bool(self._checked.all())
 
-    def check_at(self, offsets: np.ndarray[Any, np.dtype[np.int64]], size: int) -> None:
-        """Check the blocks where `size` bytes (less than a block) at each offset begin and end."""
-        if self._all_checked:
-            return
-        if len(offsets) <= _FEW:  # a single query's: no numpy call is as cheap as this
+    def check_at(self, start: int, numbers: Int64Array, size: int) -> None:
+        """Check the blocks that hold items of `size` bytes each, counted from `start` on."""
+        if len(numbers) <= _FEW:  # a single query's: no numpy call is as cheap as this
             flags = self._flags
-            for start in offsets.tolist():
-                first, last = start // BLOCK_BYTES, (start + size - 1) // BLOCK_BYTES
-                if not (flags[first] and flags[last]):
-                    self.check(start, start + size)
+            for number in numbers.tolist():
+                first = start + number * size
+                last = first + size - 1
+                if not (flags[first // BLOCK_BYTES] and flags[last // BLOCK_BYTES]):
+                    self.check(first, last + 1)
             return
-        blocks = np.unique([offsets // BLOCK_BYTES, (offsets + size - 1) // BLOCK_BYTES])
-        for block in blocks[~self._checked[blocks]]:
-            self._check_block(int(block))
-        self._all_checked = bool(self._checked.all())
+        first_blocks = (start + numbers * size) // BLOCK_BYTES
+        last_blocks = (start + numbers * size + size - 1) // BLOCK_BYTES
+        for first, last in np.unique(np.stack([first_blocks, last_blocks]), axis=1).T.tolist():
+            self.check(first * BLOCK_BYTES, (last + 1) * BLOCK_BYTES)
 
     def bad_blocks(self) -> list[int]:
         """Return the offsets of all blocks that are not as written; reads the whole file."""

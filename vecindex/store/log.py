@@ -142,13 +142,19 @@ def read_log(
             f"{path} is damaged at offset {len(data)}: it ends there, expected {log.size} bytes"
         )
     data = data[: log.size]
+    if log.size is None and len(data) < log.synced:
+        raise CorruptIndexError(
+            f"{path} is damaged at offset {len(data)}: it ends there, but {log.synced} bytes were "
+            "synced"
+        )
     if len(data) < offset:
         raise TornLogError(f"{log.name} is shorter than it was")
     while offset < len(data):
         try:
             frame = decode(data, offset, path, sequence)
         except BadFrameError as error:
-            if log.size is not None or has_later_frame(data, offset, path):
+            synced = log.size is not None or offset < log.synced
+            if synced or has_later_frame(data, offset, path):
                 raise CorruptIndexError(f"{path} is damaged at offset {offset}: {error}") from error
             raise TornLogError(
                 f"{len(data) - offset} bytes of an unfinished write at the end of {log.name}"

@@ -16,11 +16,25 @@ NAME = "MANIFEST"
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One log file: `sequence` numbers its first operation, `size` is None while it grows."""
+    """One log file.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    sequence : int
+        Number of its first operation.
+    size : int or None
+        Bytes; None while it grows.
+    synced : int
+        Bytes of a growing log that are known to be on stable storage: damage there is damage,
+        behind it may be an unfinished write.
+    """
 
     name: str
     sequence: int
     size: int | None = None
+    synced: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
         "embedder": manifest.embedder,
         "next_id": manifest.next_id,
         "next_file": manifest.next_file,
-        "logs": [[log.name, log.sequence, log.size] for log in manifest.logs],
+        "logs": [[log.name, log.sequence, log.size, log.synced] for log in manifest.logs],
         "segments": [
             {
                 "rows": segment.rows,

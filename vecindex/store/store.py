@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,22 @@ class Store:
         """Release everything; harmless when that was done."""
         with self._lock:
             if self._log is not None:
+                self._seal_log(self._log)
                 self._log.close()
                 self._log = None
             if self._writer_lock is not None:
                 self._writer_lock.release()
                 self._writer_lock = None
+
+    def _seal_log(self, log: LogWriter) -> None:
+        """Record how much of the log is synced: damage to it can then not pass for a torn write."""
+        *closed, active = self.state.manifest.logs
+        if log.failed or active.synced == log.size:
+            return
+        with suppress(OSError):  # the log itself has it all; this only sharpens a later diagnosis
+            log.sync()
+            logs = (*closed, replace(active, synced=log.size))
+            self._commit(replace(self.state.manifest, logs=logs))
 
     def _load_newest(self) -> str | None:
         """Load the newest committed state and replay its logs; return what was torn."""

@@ -73,5 +73,5 @@ class VectorsFile:
         """Raise `CorruptIndexError` unless the blocks of `rows`, or all, are as written."""
         if rows is None:
             self.file.check()
-        else:
-            self.file.check_at(HEADER_BYTES + rows * self._row_bytes, self._row_bytes)
+        elif not self.file.all_checked:
+            self.file.check_at(HEADER_BYTES, rows, self._row_bytes)

@@ -1,0 +1,118 @@
+"""Ask a structure for a row's neighbours as if the row were not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from vecindex.ann.base import Structure
+from vecindex.ann.hnsw import Hnsw
+from vecindex.ann.native import faiss
+from vecindex.arrays import Float32Array, Int64Array
+
+
+class Holdout:
+    """A structure in which one row at a time can be hidden.
+
+    Parameters
+    ----------
+    structure : Structure
+        Not modified.
+    rows : ndarray of int64, shape (c,)
+        The rows that will be hidden.
+
+    Notes
+    -----
+    A row that is asked for its own neighbours finds them too easily in a graph, as its own links
+    lead there: with m=32 and ef_search=16 recall was 0.967 where rows that the graph did not have
+    got 0.900. So a private copy of the graph is made, in which each link to the hidden row goes
+    instead to the neighbour of that row which is nearest to where the link starts, as would be
+    likely had the row never been there; recall was then 0.893. Lists need nothing of the kind:
+    there a row has no links, and its part in a centroid is small.
+    """
+
+    def __init__(self, structure: Structure, rows: Int64Array) -> None:
+        self.structure: Structure = structure
+        self._links: np.ndarray[Any, np.dtype[np.int32]] = np.empty(0, np.int32)
+        self._detours: dict[int, tuple[Int64Array, Int64Array]] = {}
+        if isinstance(structure, Hnsw) and len(rows):
+            copy = Hnsw(structure.buffer.copy(), structure.vectors)
+            self.structure = copy
+            self._links = _links(copy)
+            self._detours = _detours(copy, self._links, rows)
+
+    @contextmanager
+    def hiding(self, row: int) -> Iterator[Structure]:
+        """Give the structure without the row, for the time of the `with` block.
+
+        Parameters
+        ----------
+        row : int
+            One of those announced; any other hides nothing.
+
+        Yields
+        ------
+        Structure
+            May still propose the row: drop it. (A graph's walk may start there.)
+        """
+        slots, instead = self._detours.get(row, ((), ()))
+        self._links[slots,] = instead
+        try:
+            yield self.structure
+        finally:
+            self._links[slots,] = row
+
+
+def _links(structure: Hnsw) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return the graph's links as a writable view: all lists one after the other, -1 pads."""
+    neighbors = structure.graph.hnsw.neighbors
+    links: np.ndarray[Any, np.dtype[np.int32]]
+    links = faiss.rev_swig_ptr(neighbors.data(), neighbors.size())
+    return links
+
+
+def _detours(
+    structure: Hnsw, links: np.ndarray[Any, np.dtype[np.int32]], rows: Int64Array
+) -> dict[int, tuple[Int64Array, Int64Array]]:
+    """Return for each row the places in `links` that lead to it, and where they go without it."""
+    lists = _Lists(structure, links)
+    wanted = np.zeros(structure.rows + 1, np.bool_)  # one more, which the pads' -1 hits
+    wanted[rows] = True
+    slots = np.flatnonzero(wanted[links])
+    if len(slots) == 0:
+        return {}
+    slots = slots[np.argsort(links[slots], kind="stable")]
+    targets, starts = np.unique(links[slots], return_index=True)
+    return {
+        int(row): (part, np.array([lists.detour(int(row), int(slot)) for slot in part]))
+        for row, part in zip(targets, np.split(slots, starts[1:]), strict=True)
+    }
+
+
+class _Lists:
+    """Finds a graph's link lists; they are FAISS's, level after level for each row."""
+
+    def __init__(self, structure: Hnsw, links: np.ndarray[Any, np.dtype[np.int32]]) -> None:
+        hnsw = structure.graph.hnsw
+        self._offsets = faiss.vector_to_array(hnsw.offsets).astype(np.int64)
+        self._levels = faiss.vector_to_array(hnsw.cum_nneighbor_per_level).astype(np.int64)
+        self._links = links
+        self._vectors: Float32Array = structure.vectors.rows
+
+    def detour(self, hidden: int, slot: int) -> int:
+        """Return where the link in `slot`, which leads to `hidden`, goes without that row."""
+        start = int(np.searchsorted(self._offsets, slot, side="right")) - 1
+        level = int(np.searchsorted(self._levels, slot - self._offsets[start], side="right")) - 1
+        have = self._list(start, level)
+        new = self._list(hidden, level)
+        new = new[(new >= 0) & (new != start) & ~(new[:, None] == have).any(axis=1)]
+        if len(new) == 0:
+            return start  # a link to itself leads nowhere
+        return int(new[np.argmax(self._vectors[new] @ self._vectors[start])])
+
+    def _list(self, row: int, level: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+        begin, end = self._offsets[row] + self._levels[level : level + 2]
+        return self._links[begin:end]

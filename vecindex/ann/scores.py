@@ -1,0 +1,87 @@
+"""Canonical scores: one routine computes every score that a user sees."""
+
+from __future__ import annotations
+
+from operator import gt
+
+import numpy as np
+
+from vecindex.ann.native import faiss, pointer
+from vecindex.ann.threads import use_threads
+from vecindex.arrays import Float32Array, Int64Array
+
+_score_by_row = faiss.fvec_inner_products_by_idx
+
+_NARROW = 64
+_WIDE = 4096  # from this many candidates on, find the k-th score first and sort only the better
+
+
+def score_rows(matrix: Float32Array, queries: Float32Array, rows: Int64Array) -> Float32Array:
+    """Return the inner products of each query with its own list of rows.
+
+    Parameters
+    ----------
+    matrix : ndarray of float32, shape (n, dim)
+        C-contiguous unit rows; not modified.
+    queries : ndarray of float32, shape (q, dim)
+        C-contiguous unit rows.
+    rows : ndarray of int64, shape (q, c)
+        C-contiguous row numbers below n, -1 pads.
+
+    Returns
+    -------
+    ndarray of float32, shape (q, c)
+        The cosines; -inf where `rows` is -1.
+
+    Notes
+    -----
+    The score of a query and a row is the same to the last bit wherever the row stands in the
+    list and in the matrix. One thread: a row of 384 dimensions takes 0.1 us.
+    """
+    use_threads(1)
+    scores = np.empty(rows.shape, np.float32)
+    count, width = rows.shape
+    _score_by_row(
+        pointer(scores), pointer(queries), pointer(matrix), pointer(rows),
+        matrix.shape[1], count, width,
+    )  # fmt: skip
+    return scores
+
+
+def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array, Int64Array]:
+    """Return the k best of each query's candidates, best first, ties by row number.
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape (q, c)
+        Scores as `score_rows` gives them.
+    rows : ndarray of int64, shape (q, c)
+        Their row numbers, -1 pads.
+    k : int
+        At least 0.
+
+    Returns
+    -------
+    scores : ndarray of float32, shape (q, min(k, c))
+        Falling; -inf for pads, which come last.
+    rows : ndarray of int64, shape (q, min(k, c))
+        Their row numbers.
+    """
+    if len(scores) == 1:
+        best, numbers = _top_one(scores[0], rows[0], k)
+        return best[None], numbers[None]
+    order = np.lexsort((rows, -scores), axis=-1)[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def _top_one(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array, Int64Array]:
+    if len(scores) <= _NARROW:  # candidates usually come sorted already
+        values = scores.tolist()
+        if all(map(gt, values, values[1:])):  # for so few four times as fast as in numpy
+            return scores[:k], rows[:k]
+    if len(scores) > max(_WIDE, k) and k > 0:
+        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+        good = np.flatnonzero(scores >= kth)
+        scores, rows = scores[good], rows[good]
+    order = np.lexsort((rows, -scores))[:k]
+    return scores[order], rows[order]
