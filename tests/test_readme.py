@@ -50,7 +50,7 @@ def test_python_blocks_print_what_the_readme_says(tmp_path: Path) -> None:
 def test_command_lines_run_in_order(tmp_path: Path) -> None:
     lines = [json.dumps(faq) for faq in FAQS]
     (tmp_path / "faqs.jsonl").write_text("\n".join(lines))
-    more = [{"id": f"more-{i}", "text": f"Question {i}", "topic": "x", "year": i} for i in range(20)]
+    more = [{"id": f"m{i}", "text": f"Question {i}", "topic": "x", "year": i} for i in range(20)]
     (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, more)))
     assert len(commands()) >= 12
     for command in commands():

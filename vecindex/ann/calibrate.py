@@ -194,7 +194,7 @@ class _Trial:
         hits = np.array(
             [(s >= least).sum() for s, least in zip(found, self.good_enough, strict=True)]
         )
-        return (np.minimum(hits, self.k) / self.k).astype(np.float32), 1000 * median(seconds)
+        return (hits / self.k).astype(np.float32), 1000 * median(seconds)
 
     def latency_ms(self, params: Params) -> float:
         """Return the median latency in milliseconds over a few queries."""

@@ -49,7 +49,7 @@ def build(
         If `should_stop` said so. Nothing is left behind, as after any other exception.
     """
     watch = Watch(progress, should_stop)
-    if base is not None and (base.kind != spec.kind or base.rows > len(vectors.rows)):
+    if base is not None and base.rows > len(vectors.rows):
         base = None
     if isinstance(spec, HnswSpec):
         return build_hnsw(spec, vectors, base if isinstance(base, Hnsw) else None, threads, watch)

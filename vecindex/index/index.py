@@ -18,6 +18,7 @@ from vecindex.embed import Embedder, Fingerprint
 from vecindex.errors import (
     ClosedIndexError,
     DimensionError,
+    IdTypeError,
     InputError,
     ReadOnlyError,
     UnknownIdError,
@@ -44,6 +45,7 @@ from vecindex.store.codec import RecordPacker
 from vecindex.store.files import Directory
 from vecindex.store.frames import FORMAT
 from vecindex.store.manifest import Manifest
+from vecindex.store.state import State
 from vecindex.store.store import Store
 
 Where = Mapping[str, Any]
@@ -240,9 +242,11 @@ class VectorIndex:
     def __contains__(self, record_id: object) -> bool:
         """Return whether there is a row with this id."""
         self._check_open()
-        if isinstance(record_id, bool) or not isinstance(record_id, str | int | np.integer):
+        try:
+            wanted = inputs.check_ids([record_id])  # type: ignore[list-item]  # checked there
+        except IdTypeError:
             return False
-        return bool(self._store.state.find(inputs.check_ids([record_id]))[0][0] >= 0)  # type: ignore[list-item]
+        return bool(self._store.state.find(wanted)[0][0] >= 0)
 
     def info(self) -> IndexInfo:
         """Return facts about the index, the measured operating curve among them."""
@@ -370,6 +374,11 @@ class VectorIndex:
         fingerprint = None
         if rows.vectors is None or self._embedder.unbound:
             fingerprint = self._embedder.fingerprint()
+            if rows.vectors is not None and fingerprint.dim != rows.vectors.shape[1]:
+                raise DimensionError(
+                    f"vectors have dimension {rows.vectors.shape[1]}, but the embedder "
+                    f"{fingerprint.name} gives {fingerprint.dim}"
+                )
         if rows.vectors is None:
             unit = self._embedder.documents([text or "" for text in rows.texts or []], progress)
         else:
@@ -617,7 +626,8 @@ class VectorIndex:
         Returns
         -------
         ids : ndarray of int64, or of object, shape (q, k')
-            int64 if every id of the index is an int. k' = min(k, matching rows); no padding.
+            int64 if every id is an int; a removed row's str counts until `compact`. k' is
+            min(k, matching rows); there is no padding.
         scores : ndarray of float32, shape (q, k')
             Cosines, best first.
 
@@ -771,7 +781,15 @@ class VectorIndex:
             `report.ok` is True if all is as written; otherwise `report.problems` lists all damage.
         """
         self._check_open()
-        state = self._store.state
+        while True:
+            self._store.refresh()
+            state = self._store.state
+            report = self._verify(state, progress)
+            self._store.refresh()
+            if report.ok or state.manifest == self._store.state.manifest:
+                return report  # otherwise a commit removed files under our eyes
+
+    def _verify(self, state: State, progress: Progress | None) -> VerifyReport:
         total, done, files = size_bytes(state), 0, 0
         problems = []
         for _, size, found in check_state(self._store.directory, state):

@@ -72,8 +72,7 @@ def check_rows(
     id_list = None if ids is None else check_ids(ids)
     rows = None
     if vectors is not None:
-        given = vectors if isinstance(vectors, np.ndarray) else list(vectors)
-        rows = unit_rows(given, dim) if len(given) else np.empty((0, dim or 0), dtype=np.float32)
+        rows = _unit_rows_or_none(vectors, dim, "vectors")
     lengths = {
         name: len(column)
         for name, column in {
@@ -93,12 +92,30 @@ def check_rows(
     return Rows(next(iter(lengths.values())), text_list, rows, id_list, metadata_list)
 
 
+def _unit_rows_or_none(vectors: Any, dim: int | None, what: str) -> Float32Array:
+    """Return unit rows, shape (0, dim) for an empty list."""
+    given = vectors if isinstance(vectors, np.ndarray) else _listed(vectors, what)
+    scalar = isinstance(given, np.ndarray) and given.ndim == 0
+    if not scalar and not len(given):
+        return np.empty((0, dim or 0), dtype=np.float32)
+    return unit_rows(given, dim, what)
+
+
+def _listed(values: Any, what: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError as error:
+        raise InputError(
+            f"{what} must be a list with one entry per row, not {type(values).__name__}"
+        ) from error
+
+
 def _as_list(values: Iterable[Any], name: str, kind: type) -> list[Any]:
     if isinstance(values, str | bytes | dict):
         raise InputError(
             f"{name} must be a list with one entry per row, not one {type(values).__name__}"
         )
-    entries = list(values)
+    entries = _listed(values, name)
     for row, entry in enumerate(entries):
         if entry is not None and not isinstance(entry, kind):
             raise InputError(
@@ -117,6 +134,8 @@ def check_ids(ids: Iterable[Id]) -> list[Id]:
     """
     if isinstance(ids, str | bytes | int):
         raise IdTypeError(f"ids must be a list of ids; for one id give [{ids!r}]")
+    if not isinstance(ids, Iterable):
+        raise IdTypeError(f"ids must be a list of ids, not {type(ids).__name__}")
     entries = list(ids)
     for row, value in enumerate(entries):
         # Exact types first: bool is an int, and subclasses are stored as their base.
@@ -134,7 +153,7 @@ def _plain_id(value: Any, row: int) -> Id:
             value.encode()
         except UnicodeEncodeError as error:
             raise IdTypeError(f"row {row}: the id {value!a} is not valid Unicode") from error
-        return str(value)
+        return str.__str__(value)  # a subclass, as of an enum, may print as something else
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         if _INT_MIN <= value <= _INT_MAX:
             return int(value)
@@ -221,7 +240,8 @@ def read_query(query: Any) -> Query:
         if query.ndim not in (1, 2):
             raise DimensionError(f"a query must have shape (dim,) or (q, dim), not {query.shape}")
         return Query(single=query.ndim == 1, vectors=query[None] if query.ndim == 1 else query)
-    if not isinstance(query, Sequence | np.ndarray) or isinstance(query, bytes):
+    listed = isinstance(query, Sequence) or (isinstance(query, np.ndarray) and query.ndim)
+    if not listed or isinstance(query, bytes):
         raise InputError(
             f"a query must be a str, a vector, or a list of one of them, not {type(query).__name__}"
         )
@@ -237,9 +257,9 @@ def read_query(query: Any) -> Query:
 
 def query_rows(vectors: Any, dim: int | None) -> Float32Array:
     """Return query vectors as unit rows of the index's dimension, shape (q, dim)."""
-    if len(vectors) == 0:
-        return np.empty((0, dim or 0), dtype=np.float32)
-    return unit_rows(vectors, dim, "queries")
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors):
+        return unit_rows(vectors, dim, "queries")
+    return _unit_rows_or_none(vectors, dim, "queries")
 
 
 def embedded_rows(embeddings: Any, count: int, dim: int | None, name: str) -> Float32Array:

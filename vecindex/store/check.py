@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from vecindex.errors import CorruptIndexError
 from vecindex.results import Problem
@@ -18,7 +19,8 @@ def check_state(directory: Directory, state: State) -> Iterator[tuple[str, int, 
     for entry in state.manifest.files():
         cache = structure is not None and entry == structure.file
         yield entry.name, entry.size, _check_file(directory, entry, rebuildable=cache)
-    for log in state.manifest.logs:
+    *closed, active = state.manifest.logs
+    for log in (*closed, replace(active, synced=state.offset)):  # what we saw must be there
         yield log.name, log.size or state.offset, _check_log(directory, log)
 
 

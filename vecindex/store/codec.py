@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,15 @@ DEAD_RECORD = msgpack.packb(None)
 """What replaces the record of a removed row when a segment is rewritten."""
 
 
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    bytes: bytes.__bytes__,
+    list: list,
+}
+
+
 def _default(value: Any) -> Any:
     # Called for what msgpack's strict types refuse, subclasses included.
     if isinstance(value, datetime):
@@ -32,9 +41,9 @@ def _default(value: Any) -> Any:
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)
-    for plain in (str, int, float, bytes, list):
-        if isinstance(value, plain):
-            return plain(value)  # type: ignore[arg-type]  # a subclass instance of that very type
+    for kind, plain in _PLAIN.items():  # a subclass, as of an enum, may print as something else
+        if isinstance(value, kind):
+            return plain(value)
     raise TypeError(f"cannot store a value of type {type(value).__name__}")
 
 
@@ -79,7 +88,11 @@ def _check_keys(row: int, value: Any, path: str, depth: int) -> None:
             raise MetadataError(
                 f"row {row}: {path} has the key {key!r}; keys must be str, not {type(key).__name__}"
             )
-        if type(inner) not in _LEAVES and isinstance(inner, Mapping | list | tuple):
+        if type(inner) in _LEAVES:
+            continue
+        if isinstance(inner, msgpack.ExtType | msgpack.Timestamp):  # would come back as others
+            raise MetadataError(_unstorable(row, f"{path}[{key!r}]", inner))
+        if isinstance(inner, Mapping | list | tuple):
             _check_keys(row, inner, f"{path}[{key!r}]", depth + 1)
 
 
@@ -113,10 +126,14 @@ def _try_pack(row: int, value: Any, path: str) -> None:
             f"row {row}: {path} is {value!r}, out of the range {_INT_MIN} to {_INT_MAX}"
         ) from error
     except (TypeError, ValueError) as error:
-        raise MetadataError(
-            f"row {row}: {path} has type {type(value).__name__}, which cannot be stored; use None, "
-            "bool, int, float, str, bytes, datetime, or lists and dicts of these"
-        ) from error
+        raise MetadataError(_unstorable(row, path, value)) from error
+
+
+def _unstorable(row: int, path: str, value: Any) -> str:
+    return (
+        f"row {row}: {path} has type {type(value).__name__}, which cannot be stored; use None, "
+        "bool, int, float, str, bytes, datetime, or lists and dicts of these"
+    )
 
 
 def pack_id(value: Id) -> bytes:

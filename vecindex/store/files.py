@@ -242,9 +242,14 @@ class Directory:
         stat = (self.path / name).stat()
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes."""
-        return (self.path / name).read_bytes()
+    def read(self, name: str, offset: int = 0) -> bytes:
+        """Return a copy of a file's bytes from `offset` on, which may be beyond its end.
+
+        What another process may cut must be read like this: a mapping would kill this process.
+        """
+        with (self.path / name).open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.readall()
 
     def map(self, name: str, *, private: bool = False) -> UInt8Array:
         """Return a file's bytes, memory-mapped; `private` ones can be changed in memory only."""

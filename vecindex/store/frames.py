@@ -55,6 +55,8 @@ class Frame:
         A view of the bytes that were parsed.
     size : int
         Bytes of the whole frame.
+    header : bytes
+        Its header, which no other frame of any log has.
     """
 
     kind: int
@@ -63,6 +65,7 @@ class Frame:
     body: Any
     vectors: Float32Array
     size: int
+    header: bytes
 
 
 class BadFrameError(Exception):
@@ -112,7 +115,8 @@ def decode(data: UInt8Array, offset: int, name: str, expected: int | None = None
         raise BadFrameError("the frame's sizes contradict each other")
     body = unpack(data[start : start + body_size])
     vectors = data[vectors_start:vectors_stop].view("<f4").reshape(rows, dim)
-    return Frame(kind, sequence, synced, body, vectors, size)
+    header = data[offset:start].tobytes()
+    return Frame(kind, sequence, synced, body, vectors, size, header)
 
 
 def _read_header(data: UInt8Array, offset: int, name: str) -> tuple[int, ...]:
@@ -139,8 +143,10 @@ def unpack(data: UInt8Array | bytes) -> Any:
         raise CorruptIndexError(f"a checksummed body is not msgpack: {error}") from error
 
 
-def has_later_frame(data: UInt8Array, offset: int, name: str) -> bool:
-    """Return whether bytes after `offset` hold a frame that knew the damaged place as synced.
+def has_later_frame(data: UInt8Array, offset: int, name: str, place: int | None = None) -> bool:
+    """Return whether a frame after `offset` knew as synced the damaged place.
+
+    `place` is that place in the file, the same as `offset` if `data` is the whole file.
 
     If there is one, the bytes at `offset` were once on stable storage: they are damaged. If
     there is none, the file ends in writes that were never acknowledged as durable.
@@ -153,6 +159,6 @@ def has_later_frame(data: UInt8Array, offset: int, name: str) -> bool:
             frame = decode(data, later, name)
         except (BadFrameError, CorruptIndexError):
             continue
-        if frame.synced > offset:
+        if frame.synced > (offset if place is None else place):
             return True
     return False

@@ -90,7 +90,14 @@ class IdColumn:
             return cls(np.concatenate([empty, *ints]), [], np.empty(0, dtype=np.uint64))
         columns = [column.as_keys() for column in columns]
         keys = [key for column in columns for key in column.keys]
+        if not any(_is_str(key) for key in keys):  # the last str is gone
+            return cls.of(unpack_ids(keys))
         return cls(None, keys, np.concatenate([column.hashes for column in columns]))
+
+
+def _is_str(key: bytes) -> bool:
+    # msgpack: 0xa0 to 0xbf and 0xd9 to 0xdb begin a str.
+    return 0xA0 <= key[0] <= 0xBF or 0xD9 <= key[0] <= 0xDB
 
 
 def _keyed(ids: Sequence[Id]) -> IdColumn:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from vecindex.arrays import Float32Array
 from vecindex.errors import CorruptIndexError, StorageFailedError
 from vecindex.results import Id
@@ -110,9 +112,9 @@ def replay(directory: Directory, state: State) -> tuple[State, str | None]:
         if state.sequence < following.sequence:
             for frame in read_log(directory, log, state.sequence):
                 state = state.apply(frame)
-            state = replace(state, offset=0)
+            state = replace(state, offset=0, last=(0, b""))
     try:
-        for frame in read_log(directory, active, state.sequence, state.offset):
+        for frame in read_log(directory, active, state.sequence, state.offset, state.last):
             state = state.apply(frame)
     except TornLogError as torn:
         return state, str(torn)
@@ -124,9 +126,15 @@ class TornLogError(Exception):
 
 
 def read_log(
-    directory: Directory, log: LogEntry, sequence: int, offset: int = 0
+    directory: Directory,
+    log: LogEntry,
+    sequence: int,
+    offset: int = 0,
+    last: tuple[int, bytes] = (0, b""),
 ) -> Iterator[Frame]:
     """Yield the frames of one log from `offset` on, numbered from `sequence`.
+
+    `last` is offset and header of a frame that was read before and must still be there.
 
     Raises
     ------
@@ -135,30 +143,30 @@ def read_log(
     TornLogError
         If the growing log ends in something else than a whole frame.
     """
-    data = directory.map(log.name)
     path = str(directory.path / log.name)
-    if log.size is not None and len(data) < log.size:
+    begin, header = last if offset else (offset, b"")
+    data = np.frombuffer(directory.read(log.name, begin), dtype=np.uint8)
+    size = begin + len(data) if len(data) else directory.size(log.name)
+    known = log.synced if log.size is None else log.size
+    if size < known:
         raise CorruptIndexError(
-            f"{path} is damaged at offset {len(data)}: it ends there, expected {log.size} bytes"
+            f"{path} is damaged at offset {size}: it ends there, but {known} bytes were synced"
         )
-    data = data[: log.size]
-    if log.size is None and len(data) < log.synced:
-        raise CorruptIndexError(
-            f"{path} is damaged at offset {len(data)}: it ends there, but {log.synced} bytes were "
-            "synced"
-        )
-    if len(data) < offset:
-        raise TornLogError(f"{log.name} is shorter than it was")
-    while offset < len(data):
+    if size < offset or data[: len(header)].tobytes() != header:
+        raise TornLogError(f"{log.name} is not what it was: the writer has taken a call back")
+    if log.size is not None:
+        data = data[: log.size - begin]
+    at = offset - begin
+    while at < len(data):
         try:
-            frame = decode(data, offset, path, sequence)
+            frame = decode(data, at, path, sequence)
         except BadFrameError as error:
-            synced = log.size is not None or offset < log.synced
-            if synced or has_later_frame(data, offset, path):
-                raise CorruptIndexError(f"{path} is damaged at offset {offset}: {error}") from error
+            place = begin + at
+            if place < known or has_later_frame(data, at, path, place):
+                raise CorruptIndexError(f"{path} is damaged at offset {place}: {error}") from error
             raise TornLogError(
-                f"{len(data) - offset} bytes of an unfinished write at the end of {log.name}"
+                f"{len(data) - at} bytes of an unfinished write at the end of {log.name}"
             ) from error
         yield frame
-        offset += frame.size
+        at += frame.size
         sequence += 1

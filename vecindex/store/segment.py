@@ -179,9 +179,11 @@ class TailView:
     def _find(self, value: Id) -> int:
         known = self.tail.rows_of.get(value, -1)
         rows = known if isinstance(known, tuple) else (known,)
-        inside = [row for row in rows if 0 <= row < self.count]
-        # An interrupted append may have left a row number that now belongs to another id.
-        return inside[-1] if inside and self.tail.id_list[inside[-1]] == value else -1
+        for row in reversed(rows):
+            # An interrupted append may have left a row number that now belongs to another id.
+            if 0 <= row < self.count and self.tail.id_list[row] == value:
+                return row
+        return -1
 
     def column(self) -> IdColumn:
         """Return the ids of all rows."""

@@ -37,6 +37,9 @@ class State:
         Bytes of the last log that this state includes.
     next_id : int
         The next id that vecindex may make.
+    last : tuple of (int, bytes)
+        Offset and header of the last frame that was read, by which a reader notices that the
+        writer has taken it back.
     structure_file : MappedFile or None
         The structure's file, unchecked; None if there is none or it cannot be used.
     """
@@ -49,6 +52,7 @@ class State:
     sequence: int
     offset: int
     next_id: int
+    last: tuple[int, bytes] = (0, b"")
     structure_file: MappedFile | None = None
 
     @property
@@ -128,7 +132,12 @@ class State:
             state = self.remove(frame.body["ids"])
         else:
             raise ValueError(f"unknown kind of frame: {frame.kind}")
-        return replace(state, sequence=self.sequence + 1, offset=self.offset + frame.size)
+        return replace(
+            state,
+            sequence=self.sequence + 1,
+            offset=self.offset + frame.size,
+            last=(self.offset, frame.header),
+        )
 
 
 def load_state(directory: Directory, manifest: Manifest, reuse: State | None = None) -> State:

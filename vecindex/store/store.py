@@ -328,6 +328,8 @@ class Store:
     def sweep(self) -> None:
         """Remove files that belong to no state, left by work that was given up."""
         with self._lock:
+            if self._log is None or self._log.failed:
+                return  # the manifest on disk may be one that we do not know
             wanted = self.state.manifest.names()
             for name in self.directory.names():
                 if _OURS.match(name) and name not in wanted:

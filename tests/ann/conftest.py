@@ -1,0 +1,68 @@
+"""Clustered data, rows mapped from a file as the store maps them, and built structures."""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+import pytest
+from ann_data import SPECS, Loader, Mapper, clustered, read_mapped
+
+from vecindex.ann import Structure, build, load, write
+from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows
+
+
+@pytest.fixture(scope="session")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Mapper:
+    """Write rows into a file and map it privately, as the store does."""
+    folder = tmp_path_factory.mktemp("vectors")
+
+    def make(rows: Float32Array) -> MappedRows:
+        path = folder / f"{len(list(folder.iterdir()))}.f32"
+        path.write_bytes(b"\xab" * HEADER_BYTES + rows.tobytes())
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        buffer = np.frombuffer(data, np.uint8)
+        view = buffer[HEADER_BYTES:].view(np.float32).reshape(rows.shape)
+        view.flags.writeable = False
+        return MappedRows(view, buffer)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Loader:
+    """Write a structure into a file and load it from there."""
+    folder = tmp_path_factory.mktemp("structures")
+
+    def make(structure: Structure, vectors: MappedRows) -> Structure:
+        path = folder / f"{len(list(folder.iterdir()))}.faiss"
+        with path.open("wb") as file:
+            write(structure, file.write)
+        return load(structure.kind, read_mapped(path), vectors)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vectors(mapped: Mapper) -> MappedRows:
+    """Give 6,000 clustered rows."""
+    return mapped(clustered(6000, seed=1))
+
+
+@pytest.fixture(scope="session")
+def queries() -> Float32Array:
+    """Give 100 queries from the same clusters, none of them a row."""
+    return clustered(100, seed=2)
+
+
+@pytest.fixture(scope="session")
+def structures(vectors: MappedRows) -> dict[str, Structure]:
+    """Give one built structure of each kind; nobody may change them, and nothing can."""
+    return {kind: build(spec, vectors) for kind, spec in SPECS.items()}
+
+
+@pytest.fixture(scope="session", params=sorted(SPECS))
+def structure(request: pytest.FixtureRequest, structures: dict[str, Structure]) -> Structure:
+    """Give each structure in turn."""
+    return structures[request.param]
