@@ -388,16 +388,9 @@ class VectorIndex:
             made = rows.ids or inputs.make_ids(state.next_id, rows.count)
             if rows.ids is not None and not replace:
                 inputs.refuse_known(made, np.flatnonzero(state.find(made)[0] >= 0).tolist())
-            pack = self._packer.pack
-            none = [None] * rows.count
-            records = [
-                pack(row, *record)
-                for row, record in enumerate(
-                    zip(made, rows.texts or none, rows.metadata or none, strict=True)
-                )
-            ]
+            records = self._packer.pack_all(made, rows.texts, rows.metadata)
             self._bind(unit, fingerprint)
-            self._store.put(made, records, unit)
+            self._store.put(made, records, unit, fresh=not replace)
         self._maintenance.after_write()
         return made
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -59,6 +61,21 @@ class RecordPacker:
     def __init__(self) -> None:
         self._pack = msgpack.Packer(use_bin_type=True, strict_types=True, default=_default).pack
 
+    def pack_all(
+        self,
+        ids: Sequence[Id],
+        texts: Sequence[str | None] | None,
+        metadata: Sequence[Metadata | None] | None,
+    ) -> list[bytes]:
+        """Return the bytes of the records of a call, with errors as those of `pack`."""
+        none = [None] * len(ids)
+        columns = list(zip(ids, texts or none, metadata or none, strict=True))
+        if metadata is None or _plain(metadata):
+            # Tuples would go through `_default`, so each becomes a list here.
+            with suppress(TypeError, ValueError, OverflowError):
+                return [self._pack(list(record)) for record in columns]
+        return [self.pack(row, *record) for row, record in enumerate(columns)]
+
     def pack(self, row: int, record_id: Id, text: str | None, metadata: Metadata | None) -> bytes:
         """Return the bytes of one record.
 
@@ -76,6 +93,14 @@ class RecordPacker:
             _blame(row, text, metadata)
             raise MetadataError(f"row {row}: cannot be stored: {error}") from error
         return packed
+
+
+def _plain(metadata: Sequence[Metadata | None]) -> bool:
+    """Return whether all metadata is flat with str keys, so that no key needs a look."""
+    given = [entry for entry in metadata if entry is not None]
+    keys = set(map(type, chain.from_iterable(given)))
+    values = set(map(type, chain.from_iterable(map(dict.values, given))))
+    return keys <= {str} and values <= _LEAVES
 
 
 def _check_keys(row: int, value: Any, path: str, depth: int) -> None:

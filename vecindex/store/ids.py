@@ -18,6 +18,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -109,6 +110,29 @@ def hash_keys(keys: Sequence[bytes]) -> UInt64Array:
     """Return the 64-bit hashes of packed ids."""
     digests = b"".join([blake2b(key, digest_size=8).digest() for key in keys])
     return np.frombuffer(digests, dtype="<u8")
+
+
+class Wanted:
+    """Ids to be looked up; their keys and hashes are made once, and only if a table needs them.
+
+    Parameters
+    ----------
+    ids : sequence of (str or int)
+        The ids.
+    """
+
+    def __init__(self, ids: Sequence[Id]) -> None:
+        self.ids = ids
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """The packed ids."""
+        return [pack_id(value) for value in self.ids]
+
+    @cached_property
+    def hashes(self) -> UInt64Array:
+        """The hashes of the keys."""
+        return hash_keys(self.keys)
 
 
 def write_ids(directory: Directory, name: str, column: IdColumn, live: BoolArray) -> FileEntry:
@@ -210,12 +234,12 @@ class IdTable:
         pairs = pairwise(bounds)
         return IdColumn(None, [keys[start:stop] for start, stop in pairs], hashes)
 
-    def find(self, ids: Sequence[Id]) -> Int64Array:
+    def find(self, wanted: Wanted) -> Int64Array:
         """Return the row of each id, -1 where this table has none."""
         self.file.check()
         if not len(self._sorted):
-            return np.full(len(ids), -1, dtype=np.int64)
-        return self._find_ints(ids) if self.all_ints else self._find_keys(ids)
+            return np.full(len(wanted.ids), -1, dtype=np.int64)
+        return self._find_ints(wanted.ids) if self.all_ints else self._find_keys(wanted)
 
     def _find_ints(self, ids: Sequence[Id]) -> Int64Array:
         found = np.full(len(ids), -1, dtype=np.int64)
@@ -226,11 +250,10 @@ class IdTable:
         found[places] = rows
         return found
 
-    def _find_keys(self, ids: Sequence[Id]) -> Int64Array:
-        keys = [pack_id(value) for value in ids]
-        hashes = hash_keys(keys)
+    def _find_keys(self, wanted: Wanted) -> Int64Array:
+        keys, hashes = wanted.keys, wanted.hashes
         at = np.searchsorted(self._sorted, hashes)
-        found = np.full(len(ids), -1, dtype=np.int64)
+        found = np.full(len(keys), -1, dtype=np.int64)
         inside = np.minimum(at, len(self._sorted) - 1)
         for place in np.flatnonzero(self._sorted[inside] == hashes).tolist():
             found[place] = self._match(int(at[place]), hashes[place], keys[place])

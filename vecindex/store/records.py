@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import accumulate, islice, pairwise
 
 import numpy as np
 
@@ -50,19 +50,14 @@ def write_records(
 
 
 def _blocks(records: Iterable[bytes]) -> Iterator[bytes]:
-    pending: list[bytes] = []
-    for record in records:
-        pending.append(record)
-        if len(pending) == RECORDS_PER_BLOCK:
-            yield _block(pending)
-            pending = []
-    if pending:
-        yield _block(pending)
+    remaining = iter(records)
+    while block := list(islice(remaining, RECORDS_PER_BLOCK)):
+        yield _block(block)
 
 
 def _block(records: list[bytes]) -> bytes:
     payload = b"".join(records)
-    ends = np.cumsum([len(record) for record in records], dtype="<u4").tobytes()
+    ends = struct.pack(f"<{len(records)}I", *accumulate(map(len, records)))
     rest = ends + payload
     return _BLOCK.pack(zlib.crc32(rest), len(rest)) + rest
 

@@ -85,7 +85,12 @@ def rewrite(
         directory, f"vectors-{number}.f32", _vectors(sources, poll), (rows, dim)
     )
     records = write_records(directory, f"rows-{number}.vxr", _records(sources, poll), rows)
-    column = IdColumn.concatenate([source.part.column().take(source.keep) for source in sources])
+    column = IdColumn.concatenate(
+        [
+            source.part.column() if source.dead is None else source.part.column().take(source.keep)
+            for source in sources
+        ]
+    )
     ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
     return SegmentEntry(rows, vectors, records, ids), dead
 
@@ -104,6 +109,10 @@ def _vectors(sources: Sequence[Source], poll: Poll) -> Iterator[Float32Array]:
 
 def _records(sources: Sequence[Source], poll: Poll) -> Iterator[bytes]:
     for source in sources:
+        poll()
+        if source.dead is None:
+            yield from source.part.scan_records()
+            continue
         pairs = zip(source.part.scan_records(), source.keep.tolist(), strict=True)
         dead = iter(source.dead_kept.tolist())
         for row, (record, keep) in enumerate(pairs):

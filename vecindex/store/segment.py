@@ -13,10 +13,12 @@ import numpy as np
 from vecindex.arrays import Float32Array, Int64Array, MappedRows
 from vecindex.results import Id
 from vecindex.store.files import Directory, MappedFile
-from vecindex.store.ids import IdColumn, IdTable
+from vecindex.store.ids import IdColumn, IdTable, Wanted
 from vecindex.store.manifest import SegmentEntry
 from vecindex.store.records import RecordsFile
 from vecindex.store.vectors import VectorsFile
+
+_FIRST_BYTES = 16 << 20
 
 
 class Part(Protocol):
@@ -43,7 +45,7 @@ class Part(Protocol):
     def scan_records(self) -> Iterator[bytes]:
         """Yield all packed records in row order."""
 
-    def find(self, ids: Sequence[Id]) -> Int64Array:
+    def find(self, wanted: Wanted) -> Int64Array:
         """Return the newest row of each id, -1 where there is none."""
 
     def column(self) -> IdColumn:
@@ -119,7 +121,9 @@ class Tail:
         """Put rows behind the first `count`; what an interrupted call left there is dropped."""
         needed = count + len(ids)
         if needed > len(self.buffer):
-            grown = np.empty((max(needed, 2 * len(self.buffer), 64), self.dim), dtype=np.float32)
+            first = _FIRST_BYTES // (4 * self.dim)  # costs address space, memory once it is used
+            size = max(needed, 2 * len(self.buffer), first)
+            grown = np.empty((size, self.dim), dtype=np.float32)
             grown[:count] = self.buffer[:count]
             self.buffer = grown
         self.buffer[count:needed] = vectors
@@ -170,11 +174,14 @@ class TailView:
         """Yield all packed records in row order."""
         return iter(self.tail.record_list[: self.count])
 
-    def find(self, ids: Sequence[Id]) -> Int64Array:
+    def find(self, wanted: Wanted) -> Int64Array:
         """Return the newest row of each id, -1 where there is none."""
         if not self.count:
-            return np.full(len(ids), -1, dtype=np.int64)
-        return np.array([self._find(value) for value in ids], dtype=np.int64)
+            return np.full(len(wanted.ids), -1, dtype=np.int64)
+        known = self.tail.rows_of
+        if not any(value in known for value in wanted.ids):  # nearly always so for an add
+            return np.full(len(wanted.ids), -1, dtype=np.int64)
+        return np.array([self._find(value) for value in wanted.ids], dtype=np.int64)
 
     def _find(self, value: Id) -> int:
         known = self.tail.rows_of.get(value, -1)

@@ -11,6 +11,7 @@ from vecindex.arrays import BoolArray, Float32Array, Int64Array
 from vecindex.results import Id
 from vecindex.store.files import Directory, MappedFile
 from vecindex.store.frames import PUT, REMOVE, Frame
+from vecindex.store.ids import Wanted
 from vecindex.store.manifest import Manifest
 from vecindex.store.segment import Part, Segment, Tail, TailView
 
@@ -75,24 +76,35 @@ class State:
         parts = np.full(len(ids), -1, dtype=np.int64)
         rows = np.full(len(ids), -1, dtype=np.int64)
         missing = np.arange(len(ids))
+        wanted = Wanted(ids)
         for number, part in reversed(list(enumerate(self.parts))):
             if not len(missing):
                 break
             if not part.count:
                 continue
-            found = part.find(
-                ids if len(missing) == len(ids) else [ids[i] for i in missing.tolist()]
-            )
+            found = part.find(wanted)
             dead = self.dead[number]
             alive = found >= 0 if dead is None else (found >= 0) & ~dead[found]
             parts[missing[alive]] = number
             rows[missing[alive]] = found[alive]
             missing = missing[~alive]
+            if alive.any():
+                wanted = Wanted([ids[i] for i in missing.tolist()])
         return parts, rows
 
-    def put(self, ids: Sequence[Id], records: Sequence[bytes], vectors: Float32Array) -> State:
-        """Return the state with rows added; rows that had these ids before are removed."""
-        state = self.remove(ids)
+    def put(
+        self,
+        ids: Sequence[Id],
+        records: Sequence[bytes],
+        vectors: Float32Array,
+        *,
+        fresh: bool = False,
+    ) -> State:
+        """Return the state with rows added; rows that had these ids before are removed.
+
+        `fresh` promises that there are none.
+        """
+        state = self if fresh else self.remove(ids)
         tail = state.tail.tail
         if tail.dim != vectors.shape[1]:  # the first rows decide the dimension
             tail = Tail(vectors.shape[1])

@@ -203,11 +203,21 @@ class Store:
                 )
             yield self._log
 
-    def put(self, ids: Sequence[Id], records: Sequence[bytes], vectors: Float32Array) -> None:
-        """Add rows durably; rows that had these ids before are removed."""
+    def put(
+        self,
+        ids: Sequence[Id],
+        records: Sequence[bytes],
+        vectors: Float32Array,
+        *,
+        fresh: bool = False,
+    ) -> None:
+        """Add rows durably; rows that had these ids before are removed.
+
+        `fresh` promises that there are none.
+        """
         with self._logging() as log:
             log.put(self.state.sequence, ids, records, vectors)
-            self._acknowledge(log, self.state.put(ids, records, vectors))
+            self._acknowledge(log, self.state.put(ids, records, vectors, fresh=fresh))
 
     def remove(self, ids: Sequence[Id]) -> int:
         """Remove rows durably; unknown ids are passed over. Return how many rows there were."""
