@@ -97,7 +97,7 @@ def build(data: Data, spec: Spec, path: Path) -> dict[str, Any]:
 
 def quality(index: VectorIndex, data: Data) -> dict[str, Any]:
     """Return recall@10 on the held-out queries and the largest error of a score."""
-    scores, truth = exact_search(data.rows, data.queries, K)
+    scores, _ = exact_search(data.rows, data.queries, K)
     ids, found_scores = index.search_arrays(data.queries, K)
     rows = np.array([[int(value.removeprefix("row-")) for value in line] for line in ids])
     products = np.einsum("qkd,qd->qk", data.rows[rows].astype(np.float64), data.queries)

@@ -121,6 +121,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.root = Path(tempfile.mkdtemp(prefix="vecindex-"))
         self.model: Model = {}
+        self.fresh: set[Any] = set()  # put since the last fold by hand: searched exactly
         self.used: set[Any] = set()
         self.options: dict[str, Any] = {}
         self.steps = 0
@@ -131,10 +132,18 @@ class IndexMachine(RuleBasedStateMachine):
         durability=st.sampled_from(["os", "os", "sync"]),
         background=st.sampled_from([False, False, False, True]),
         small=st.booleans(),
-        start=st.sampled_from([0, 0, 1, 12, 60]),
+        start=st.sampled_from([0, 0, 1, 12, 60, 90]),
+        folded=st.booleans(),
     )
     def create(
-        self, spec: Any, dim: int | None, durability: str, background: bool, small: bool, start: int
+        self,
+        spec: Any,
+        dim: int | None,
+        durability: str,
+        background: bool,
+        small: bool,
+        start: int,
+        folded: bool,
     ) -> None:
         if small:  # seal after every few operations, fold after every few rows
             self.patch.setattr(maintenance, "_SEAL_BYTES", 4096)
@@ -148,8 +157,11 @@ class IndexMachine(RuleBasedStateMachine):
         self.index = VectorIndex.create(self.root / "x.vx", dim=dim, spec=spec, **self.options)
         self.reader = VectorIndex.open(self.root / "x.vx")
         self.seen: Model = {}
+        self.seen_fresh: set[Any] = set()
         if start:
             self.add_many(start, 1)
+        if folded:
+            self.optimize(None)
 
     def teardown(self) -> None:
         if hasattr(self, "index"):
@@ -172,6 +184,7 @@ class IndexMachine(RuleBasedStateMachine):
             self.model.pop(record_id, None)
             self.model[record_id] = Row(*row)
         self.used |= set(ids)
+        self.fresh |= set(ids)
 
     @rule(drawn=st.lists(rows, min_size=1, max_size=6), scale=st.sampled_from([1.0, 0.25, 1024.0]))
     def add_with_made_ids(self, drawn: list[Any], scale: float) -> None:
@@ -211,7 +224,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(ids=some_ids, data=st.data())
     def remove(self, ids: list[Any], data: st.DataObject) -> None:
         if self.model:
-            ids = ids + data.draw(st.lists(st.sampled_from(list(self.model)), max_size=8))
+            ids = ids + data.draw(st.lists(st.sampled_from(list(self.model)), max_size=4))
         known = set(ids) & self.model.keys()
         assert self.index.remove(ids) == len(known)
         for record_id in known:
@@ -240,11 +253,13 @@ class IndexMachine(RuleBasedStateMachine):
         info = self.index.info()
         assert info.tail == 0 or info.indexed == 0
         assert info.indexed in (0, info.rows + info.removed)
+        self.fresh.clear()
 
     @rule()
     def compact(self) -> None:
         self.index.compact()
         assert self.index.info().removed == 0
+        self.fresh.clear()
 
     @rule()
     def reopen(self) -> None:
@@ -265,13 +280,16 @@ class IndexMachine(RuleBasedStateMachine):
         changed = self.reader.refresh()
         assert changed or self.seen == self.model
         assert not self.reader.refresh() or self.options["maintenance"] == "background"
-        self.seen = dict(self.model)
+        self._reader_is_new()
 
     @rule()
     def open_another_reader(self) -> None:
         self.reader.close()
         self.reader = VectorIndex.open(self.root / "x.vx")
-        self.seen = dict(self.model)
+        self._reader_is_new()
+
+    def _reader_is_new(self) -> None:
+        self.seen, self.seen_fresh = dict(self.model), set(self.fresh)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -283,6 +301,10 @@ class IndexMachine(RuleBasedStateMachine):
         assert len(found) == min(k, len(truth))
         if hits.plan.method in ("exact", "none"):
             assert [i for i, _ in found] == [i for i, _ in truth[:k]]
+        if self.options["maintenance"] == "manual":
+            fresh = self.fresh if model is self.model else self.seen_fresh
+            near = {i for i, _ in truth[:k]} & fresh
+            assert near <= {i for i, _ in found}, "a new row was passed over"
         places = {i: place for place, (i, _) in enumerate(truth)}
         assert [places[i] for i, _ in found] == sorted({places[i] for i, _ in found})
         for hit in hits:

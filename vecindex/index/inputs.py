@@ -116,6 +116,8 @@ def _as_list(values: Iterable[Any], name: str, kind: type) -> list[Any]:
             f"{name} must be a list with one entry per row, not one {type(values).__name__}"
         )
     entries = _listed(values, name)
+    if set(map(type, entries)) <= {kind, type(None)}:
+        return entries
     for row, entry in enumerate(entries):
         if entry is not None and not isinstance(entry, kind):
             raise InputError(
@@ -137,6 +139,8 @@ def check_ids(ids: Iterable[Id]) -> list[Id]:
     if not isinstance(ids, Iterable):
         raise IdTypeError(f"ids must be a list of ids, not {type(ids).__name__}")
     entries = list(ids)
+    if set(map(type, entries)) == {str} and all(map(str.isascii, entries)):  # type: ignore[arg-type]  # all are str
+        return entries
     for row, value in enumerate(entries):
         # Exact types first: bool is an int, and subclasses are stored as their base.
         if type(value) is str and value.isascii():

@@ -40,6 +40,7 @@ AUTO_ROWS = 50_000
 
 _SEAL_BYTES = 16 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
 _SEAL_OPERATIONS = 4096  # many small operations take long to replay
+_MERGE_FACTOR = 4  # so many segments of one size become one
 _FIRST_ROWS = 10_000  # rows without any structure that start the first build
 _LEAST_ROWS = 1_000  # fewer new rows never start a fold
 _SHARE = 20  # new rows below 1/20 of the structure's do not pay for rewriting them all
@@ -163,12 +164,17 @@ class Maintenance:
             )
 
     def _first_to_absorb(self, state: State) -> int:
-        first, rows = len(state.segments), state.tail.count
+        """Return the first segment to be merged with the tail: small ones, three at a time."""
         fixed = max(self._pinned, 0 if state.manifest.structure is None else 1)
-        while first > fixed and state.segments[first - 1].count <= rows:
-            first -= 1
-            rows += state.segments[first].count
-        return first
+        first, rows = len(state.segments), state.tail.count
+        while True:
+            run = first
+            while run > fixed and state.segments[run - 1].count <= 2 * rows:
+                run -= 1
+            if first - run < _MERGE_FACTOR - 1:
+                return first
+            rows += sum(segment.count for segment in state.segments[run:first])
+            first = run
 
     def _rewrite(
         self, sources: Sequence[Source], poll: Callable[[], object]

@@ -59,6 +59,7 @@ class RecordPacker:
     """Packs records one after the other; reuses one msgpack packer, so not for several threads."""
 
     def __init__(self) -> None:
+        self._pack_plain = msgpack.Packer(use_bin_type=True).pack
         self._pack = msgpack.Packer(use_bin_type=True, strict_types=True, default=_default).pack
 
     def pack_all(
@@ -71,9 +72,9 @@ class RecordPacker:
         none = [None] * len(ids)
         columns = list(zip(ids, texts or none, metadata or none, strict=True))
         if metadata is None or _plain(metadata):
-            # Tuples would go through `_default`, so each becomes a list here.
+            pack = self._pack_plain
             with suppress(TypeError, ValueError, OverflowError):
-                return [self._pack(list(record)) for record in columns]
+                return [pack(record) for record in columns]
         return [self.pack(row, *record) for row, record in enumerate(columns)]
 
     def pack(self, row: int, record_id: Id, text: str | None, metadata: Metadata | None) -> bytes:
@@ -161,14 +162,14 @@ def _unstorable(row: int, path: str, value: Any) -> str:
     )
 
 
-def pack_id(value: Id) -> bytes:
-    """Return the bytes of an id: its key in the id table."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return packed
+def pack_ids(ids: Sequence[Id]) -> list[bytes]:
+    """Return the bytes of ids: their keys in the id table."""
+    pack = msgpack.Packer(use_bin_type=True).pack  # packb would make a packer for each
+    return [pack(value) for value in ids]
 
 
 def unpack_ids(keys: Sequence[bytes | memoryview]) -> list[Id]:
-    """Return the ids that `pack_id` packed."""
+    """Return the ids that `pack_ids` packed."""
     unpack = msgpack.unpackb
     return [unpack(key) for key in keys]
 

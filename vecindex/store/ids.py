@@ -7,28 +7,28 @@ A header of 64 bytes, then sections, each padded with zeros to 64 bytes::
     kind 0 (every id is an int)
              i64[n] ids by row; i64[m] ids of live rows, sorted; u32[m] their rows
     kind 1   u64[n+1] bounds of the keys; the keys (msgpack) by row;
-             u64[m] hashes of live rows' keys, sorted; u32[m] their rows
+             u32[m] hashes of live rows' keys, sorted; u32[m] their rows
 
-A key's hash is the first 8 bytes of its BLAKE2b digest (`digest_size=8`), little-endian.
+A key's hash is its CRC-32. At a million rows every ten-thousandth lookup meets another key of the
+same hash; keys are compared, so that costs a comparison.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vecindex.arrays import BoolArray, Int64Array, UInt8Array
 from vecindex.results import Id
-from vecindex.store.codec import pack_id, unpack_ids
+from vecindex.store.codec import pack_ids, unpack_ids
 from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
 from vecindex.store.frames import ALIGN, FORMAT
 
@@ -37,7 +37,7 @@ _HEADER = struct.Struct("<4sHHQQQ")
 _INTS, _KEYS = 0, 1
 _FEW = 64  # rows that are looked up faster one by one than by numpy
 
-UInt64Array = NDArray[np.uint64]
+UInt32Array = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +56,14 @@ class IdColumn:
 
     ints: Int64Array | None
     keys: list[bytes]
-    hashes: UInt64Array
+    hashes: UInt32Array
 
     @classmethod
     def of(cls, ids: Sequence[Id]) -> IdColumn:
         """Return the column of the given ids."""
         if all(type(value) is int for value in ids):
-            return cls(np.array(ids, dtype=np.int64), [], np.empty(0, dtype=np.uint64))
-        keys = [pack_id(value) for value in ids]
+            return cls(np.array(ids, dtype=np.int64), [], np.empty(0, dtype=np.uint32))
+        keys = pack_ids(ids)
         return cls(None, keys, hash_keys(keys))
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class IdColumn:
         if all(column.ints is not None for column in columns):
             ints = [column.ints for column in columns if column.ints is not None]
             empty = np.empty(0, dtype=np.int64)
-            return cls(np.concatenate([empty, *ints]), [], np.empty(0, dtype=np.uint64))
+            return cls(np.concatenate([empty, *ints]), [], np.empty(0, dtype=np.uint32))
         columns = [column.as_keys() for column in columns]
         keys = [key for column in columns for key in column.keys]
         if not any(_is_str(key) for key in keys):  # the last str is gone
@@ -102,35 +102,25 @@ def _is_str(key: bytes) -> bool:
 
 
 def _keyed(ids: Sequence[Id]) -> IdColumn:
-    keys = [pack_id(value) for value in ids]
+    keys = pack_ids(ids)
     return IdColumn(None, keys, hash_keys(keys))
 
 
-def hash_keys(keys: Sequence[bytes]) -> UInt64Array:
-    """Return the 64-bit hashes of packed ids."""
-    digests = b"".join([blake2b(key, digest_size=8).digest() for key in keys])
-    return np.frombuffer(digests, dtype="<u8")
+def hash_keys(keys: Sequence[bytes]) -> UInt32Array:
+    """Return the hashes of packed ids."""
+    return np.fromiter(map(crc32, keys), dtype=np.uint32, count=len(keys))
 
 
-class Wanted:
-    """Ids to be looked up; their keys and hashes are made once, and only if a table needs them.
-
-    Parameters
-    ----------
-    ids : sequence of (str or int)
-        The ids.
-    """
-
-    def __init__(self, ids: Sequence[Id]) -> None:
-        self.ids = ids
+class Wanted(list[Id]):
+    """Ids to be looked up; their keys and hashes are made once, and only if a table needs them."""
 
     @cached_property
     def keys(self) -> list[bytes]:
         """The packed ids."""
-        return [pack_id(value) for value in self.ids]
+        return pack_ids(self)
 
     @cached_property
-    def hashes(self) -> UInt64Array:
+    def hashes(self) -> UInt32Array:
         """The hashes of the keys."""
         return hash_keys(self.keys)
 
@@ -154,7 +144,7 @@ def write_ids(directory: Directory, name: str, column: IdColumn, live: BoolArray
     header = _HEADER.pack(_MAGIC, FORMAT, kind, len(column), len(rows), key_bytes).ljust(60, b"\0")
     writer = FileWriter(directory, name)
     try:
-        writer.write(header + struct.pack("<I", zlib.crc32(header)))
+        writer.write(header + struct.pack("<I", crc32(header)))
         for section in [*forward, values[order], rows[order]]:
             writer.write(section.tobytes())
             writer.write(bytes(-section.nbytes % ALIGN))
@@ -193,7 +183,7 @@ class IdTable:
         else:
             self._bounds = self._section("<u8", rows + 1)
             self._keys: UInt8Array = self._section("u1", key_bytes)
-        self._sorted = self._section("<i8" if self.all_ints else "<u8", live)
+        self._sorted = self._section("<i8" if self.all_ints else "<u4", live)
         self._rows = self._section("<u4", live)
 
     def _section(self, dtype: str, count: int) -> NDArray[Any]:
@@ -227,19 +217,21 @@ class IdTable:
         """Return the ids of all rows."""
         self.file.check()
         if self.all_ints:
-            return IdColumn(np.array(self._ints), [], np.empty(0, dtype=np.uint64))
+            return IdColumn(np.array(self._ints), [], np.empty(0, dtype=np.uint32))
         keys, bounds = self._keys.tobytes(), self._bounds.tolist()
-        hashes = np.zeros(self.count, dtype=np.uint64)
+        hashes = np.zeros(self.count, dtype=np.uint32)
         hashes[self._rows] = self._sorted
         pairs = pairwise(bounds)
         return IdColumn(None, [keys[start:stop] for start, stop in pairs], hashes)
 
-    def find(self, wanted: Wanted) -> Int64Array:
+    def find(self, ids: Sequence[Id]) -> Int64Array:
         """Return the row of each id, -1 where this table has none."""
         self.file.check()
         if not len(self._sorted):
-            return np.full(len(wanted.ids), -1, dtype=np.int64)
-        return self._find_ints(wanted.ids) if self.all_ints else self._find_keys(wanted)
+            return np.full(len(ids), -1, dtype=np.int64)
+        if self.all_ints:
+            return self._find_ints(ids)
+        return self._find_keys(ids if isinstance(ids, Wanted) else Wanted(ids))
 
     def _find_ints(self, ids: Sequence[Id]) -> Int64Array:
         found = np.full(len(ids), -1, dtype=np.int64)
@@ -259,7 +251,7 @@ class IdTable:
             found[place] = self._match(int(at[place]), hashes[place], keys[place])
         return found
 
-    def _match(self, at: int, key_hash: np.uint64, key: bytes) -> int:
+    def _match(self, at: int, key_hash: np.uint32, key: bytes) -> int:
         """Return the row whose key is `key` among those of equal hash, -1 if none."""
         while at < len(self._sorted) and self._sorted[at] == key_hash:
             row = int(self._rows[at])

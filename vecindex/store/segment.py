@@ -13,7 +13,7 @@ import numpy as np
 from vecindex.arrays import Float32Array, Int64Array, MappedRows
 from vecindex.results import Id
 from vecindex.store.files import Directory, MappedFile
-from vecindex.store.ids import IdColumn, IdTable, Wanted
+from vecindex.store.ids import IdColumn, IdTable
 from vecindex.store.manifest import SegmentEntry
 from vecindex.store.records import RecordsFile
 from vecindex.store.vectors import VectorsFile
@@ -45,7 +45,7 @@ class Part(Protocol):
     def scan_records(self) -> Iterator[bytes]:
         """Yield all packed records in row order."""
 
-    def find(self, wanted: Wanted) -> Int64Array:
+    def find(self, ids: Sequence[Id]) -> Int64Array:
         """Return the newest row of each id, -1 where there is none."""
 
     def column(self) -> IdColumn:
@@ -130,7 +130,10 @@ class Tail:
         del self.id_list[count:], self.record_list[count:]
         self.id_list.extend(ids)
         self.record_list.extend(records)
-        self.all_ints = self.all_ints and all(type(value) is int for value in ids)
+        self.all_ints = self.all_ints and set(map(type, ids)) <= {int}
+        if self.rows_of.keys().isdisjoint(ids):
+            self.rows_of.update(zip(ids, range(count, needed), strict=True))
+            return
         for row, value in enumerate(ids, count):
             known = self.rows_of.get(value)
             if known is None:
@@ -174,14 +177,13 @@ class TailView:
         """Yield all packed records in row order."""
         return iter(self.tail.record_list[: self.count])
 
-    def find(self, wanted: Wanted) -> Int64Array:
+    def find(self, ids: Sequence[Id]) -> Int64Array:
         """Return the newest row of each id, -1 where there is none."""
         if not self.count:
-            return np.full(len(wanted.ids), -1, dtype=np.int64)
-        known = self.tail.rows_of
-        if not any(value in known for value in wanted.ids):  # nearly always so for an add
-            return np.full(len(wanted.ids), -1, dtype=np.int64)
-        return np.array([self._find(value) for value in wanted.ids], dtype=np.int64)
+            return np.full(len(ids), -1, dtype=np.int64)
+        if self.tail.rows_of.keys().isdisjoint(ids):  # nearly always so for an add
+            return np.full(len(ids), -1, dtype=np.int64)
+        return np.array([self._find(value) for value in ids], dtype=np.int64)
 
     def _find(self, value: Id) -> int:
         known = self.tail.rows_of.get(value, -1)
