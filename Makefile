@@ -23,7 +23,7 @@ check: $(INSTALLED)  ## format, lint, types, import floors
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'vecindex/*.py')
+	$(BIN)/numpydoc lint $$(git ls-files 'vecindex/*.py')
 
 bench: $(INSTALLED)  ## ratios against FAISS and the disk, on synthetic data, in minutes
 	$(BIN)/python -m benchmarks.cost

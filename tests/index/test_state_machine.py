@@ -134,6 +134,7 @@ class IndexMachine(RuleBasedStateMachine):
         small=st.booleans(),
         start=st.sampled_from([0, 0, 1, 12, 60, 90]),
         folded=st.booleans(),
+        target=st.sampled_from([0.3, 0.3, 0.95]),  # a low one uses the structure on few rows, too
     )
     def create(
         self,
@@ -144,6 +145,7 @@ class IndexMachine(RuleBasedStateMachine):
         small: bool,
         start: int,
         folded: bool,
+        target: float,
     ) -> None:
         if small:  # seal after every few operations, fold after every few rows
             self.patch.setattr(maintenance, "_SEAL_BYTES", 4096)
@@ -154,7 +156,9 @@ class IndexMachine(RuleBasedStateMachine):
             "durability": durability,
             "maintenance": "background" if background else "manual",
         }
-        self.index = VectorIndex.create(self.root / "x.vx", dim=dim, spec=spec, **self.options)
+        self.index = VectorIndex.create(
+            self.root / "x.vx", dim=dim, spec=spec, target_recall=target, **self.options
+        )
         self.reader = VectorIndex.open(self.root / "x.vx")
         self.seen: Model = {}
         self.seen_fresh: set[Any] = set()

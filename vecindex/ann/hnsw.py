@@ -85,6 +85,7 @@ class Hnsw:
         wanted = _search_params(params.ef_search)
 
         def search(part: slice) -> None:
+            """Search for some of the queries, on the thread that calls."""
             asked = queries[part]
             self._search(
                 len(asked), pointer(asked), k, pointer(scores[part]), pointer(rows[part]), wanted

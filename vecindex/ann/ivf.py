@@ -108,6 +108,7 @@ class Ivf:
         wanted = _search_params(params.nprobe)
 
         def search(part: slice) -> None:
+            """Search for some of the queries, on the thread that calls."""
             asked = queries[part]
             self._search(
                 len(asked), pointer(asked), k, pointer(scores[part]), pointer(rows[part]), wanted

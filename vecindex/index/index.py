@@ -249,7 +249,13 @@ class VectorIndex:
         return bool(self._store.state.find(wanted)[0][0] >= 0)
 
     def info(self) -> IndexInfo:
-        """Return facts about the index, the measured operating curve among them."""
+        """Return facts about the index, the measured operating curve among them.
+
+        Returns
+        -------
+        IndexInfo
+            A frozen dataclass; `to_dict()` makes it plain.
+        """
         view = self._view()
         state, manifest = view.state, view.state.manifest
         entry = manifest.structure
