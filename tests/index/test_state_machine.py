@@ -7,6 +7,7 @@ apart than rounding. So ids must come back in exactly the model's order, ties by
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -131,10 +132,10 @@ class IndexMachine(RuleBasedStateMachine):
         dim=st.sampled_from([None, DIM]),
         durability=st.sampled_from(["os", "os", "sync"]),
         background=st.sampled_from([False, False, False, True]),
-        small=st.booleans(),
-        start=st.sampled_from([0, 0, 1, 12, 60, 90]),
+        seal_after=st.sampled_from([1, 3, 4096]),  # operations
+        start=st.sampled_from([60, 90, 12, 1, 0]),
         folded=st.booleans(),
-        target=st.sampled_from([0.3, 0.3, 0.95]),  # a low one uses the structure on few rows, too
+        promise=st.sampled_from([0.3, 0.3, 0.95]),  # a low one uses the structure on few rows, too
     )
     def create(
         self,
@@ -142,14 +143,16 @@ class IndexMachine(RuleBasedStateMachine):
         dim: int | None,
         durability: str,
         background: bool,
-        small: bool,
+        seal_after: int,
         start: int,
         folded: bool,
-        target: float,
+        promise: float,
     ) -> None:
-        if small:  # seal after every few operations, fold after every few rows
+        for call in ("fsync", "fdatasync"):  # nothing here depends on the disk itself
+            self.patch.setattr(os, call, lambda fd: None)
+        self.patch.setattr(maintenance, "_SEAL_OPERATIONS", seal_after)
+        if seal_after < 10:
             self.patch.setattr(maintenance, "_SEAL_BYTES", 4096)
-            self.patch.setattr(maintenance, "_SEAL_OPERATIONS", 3)
             self.patch.setattr(maintenance, "_FIRST_ROWS", 8)
             self.patch.setattr(maintenance, "_LEAST_ROWS", 4)
         self.options = {
@@ -157,7 +160,7 @@ class IndexMachine(RuleBasedStateMachine):
             "maintenance": "background" if background else "manual",
         }
         self.index = VectorIndex.create(
-            self.root / "x.vx", dim=dim, spec=spec, target_recall=target, **self.options
+            self.root / "x.vx", dim=dim, spec=spec, target_recall=promise, **self.options
         )
         self.reader = VectorIndex.open(self.root / "x.vx")
         self.seen: Model = {}

@@ -43,7 +43,8 @@ def exact_search(
     best_rows = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(allowed), _BLOCK):
         rows = allowed[start : start + _BLOCK]
-        scores = (asked @ matrix[rows].astype(np.float64).T).astype(np.float32)
+        with np.errstate(invalid="ignore"):  # BLAS may raise it for lanes beyond the matrix
+            scores = (asked @ matrix[rows].astype(np.float64).T).astype(np.float32)
         best_scores = np.hstack([best_scores, scores])
         best_rows = np.hstack([best_rows, np.broadcast_to(rows, scores.shape)])
         # Earlier rows stand further left, so a stable sort keeps ties in row order.

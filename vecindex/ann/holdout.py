@@ -11,6 +11,7 @@ import numpy as np
 from vecindex.ann.base import Structure
 from vecindex.ann.hnsw import Hnsw
 from vecindex.ann.native import faiss
+from vecindex.ann.scores import score_rows
 from vecindex.arrays import Float32Array, Int64Array
 
 
@@ -111,7 +112,8 @@ class _Lists:
         new = new[(new >= 0) & (new != start) & ~(new[:, None] == have).any(axis=1)]
         if len(new) == 0:
             return start  # a link to itself leads nowhere
-        return int(new[np.argmax(self._vectors[new] @ self._vectors[start])])
+        near = score_rows(self._vectors, self._vectors[start : start + 1], new[None].astype(np.int64))
+        return int(new[np.argmax(near)])
 
     def _list(self, row: int, level: int) -> np.ndarray[Any, np.dtype[np.int32]]:
         begin, end = self._offsets[row] + self._levels[level : level + 2]
