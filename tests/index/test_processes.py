@@ -74,5 +74,7 @@ def test_killed_writers_lose_nothing_and_leave_nothing_half_done(tmp_path: Path)
         assert report["acknowledged"] > 5 * KILLS_PER_WORKER
         assert report["generations"] > KILLS_PER_WORKER
         assert report["folded"] > KILLS_PER_WORKER // 2
+    torn = sum(report["torn"] for report in reports)
+    assert torn > 3, "too few kills came in the middle of a frame"
     inside = sum(report["found"] + report["gone"] for report in reports)
     assert inside > KILLS_PER_WORKER // 4, "too few kills came in the middle of a call"

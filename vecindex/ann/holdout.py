@@ -112,7 +112,9 @@ class _Lists:
         new = new[(new >= 0) & (new != start) & ~(new[:, None] == have).any(axis=1)]
         if len(new) == 0:
             return start  # a link to itself leads nowhere
-        near = score_rows(self._vectors, self._vectors[start : start + 1], new[None].astype(np.int64))
+        near = score_rows(
+            self._vectors, self._vectors[start : start + 1], new[None].astype(np.int64)
+        )
         return int(new[np.argmax(near)])
 
     def _list(self, row: int, level: int) -> np.ndarray[Any, np.dtype[np.int32]]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from vecindex import VectorIndex
 from vecindex.index import maintenance
+from vecindex.store.files import Appender
 
 DIM = 16
 KEYS = 400  # different ids
@@ -84,6 +85,8 @@ def do(index: VectorIndex, operation: dict) -> None:
 
 def write(path: Path, seed: int, model: Model, pipe: int, durability: str) -> None:
     """Do operations until killed."""
+    if seed % 2:
+        Appender.append = in_pieces(Appender.append)
     maintenance._SEAL_BYTES = 30_000
     maintenance._SEAL_OPERATIONS = 9
     maintenance._FIRST_ROWS = 60
@@ -93,6 +96,19 @@ def write(path: Path, seed: int, model: Model, pipe: int, durability: str) -> No
             os.write(pipe, json.dumps(operation).encode() + b"\n")
             do(index, operation)
             os.write(pipe, b"acknowledged\n")
+
+
+def in_pieces(append):
+    """Return an `append` that takes its time, so that kills tear frames."""
+
+    def slowly(self, buffers):
+        data = b"".join(bytes(buffer) for buffer in buffers)
+        for start in range(0, len(data), 256):
+            append(self, [data[start : start + 256]])
+            if self.path.suffix == ".vxl":
+                time.sleep(0.0002)
+
+    return slowly
 
 
 def forked(path: Path, seed: int, model: Model, durability: str) -> tuple[int, int]:
@@ -161,7 +177,8 @@ def main(path: Path, worker: int, kills: int) -> None:
     VectorIndex.create(path, spec=spec, dim=DIM).close()
     model: Model = {}
     watcher = VectorIndex.open(path)  # one reader for all the time, stepping by refresh alone
-    report = {"kills": 0, "acknowledged": 0, "found": 0, "gone": 0, "generations": 0, "folded": 0}
+    report = {"kills": 0, "acknowledged": 0, "found": 0, "gone": 0, "torn": 0}
+    report |= {"generations": 0, "folded": 0}
     for number in range(kills):
         seed = worker * kills + number
         child, pipe = forked(path, seed, model, durability)
@@ -192,6 +209,7 @@ def main(path: Path, worker: int, kills: int) -> None:
             verified = index.verify()
             assert verified.ok, verified.problems
             report["generations"] = index.info().generation
+            report["torn"] += "dropped" in str(index.info().notes)
             report["folded"] += index.info().indexed > 0
             named = index._store.state.manifest.names() | {"MANIFEST", "LOCK"}
             assert {file.name for file in path.iterdir()} == named, "something was left behind"
