@@ -880,6 +880,30 @@ def test_closing_gives_a_fold_up(
     assert again.verify().ok
 
 
+FORGETS = """
+import sys
+import numpy as np
+from vecindex import VectorIndex
+from vecindex.index import maintenance
+maintenance._FIRST_ROWS = 5000
+index = VectorIndex.create(sys.argv[1], spec="hnsw")
+index.add(vectors=np.random.default_rng(0).normal(size=(20_000, 32)))
+assert index._maintenance._thread.is_alive()
+"""
+
+
+def test_a_process_that_forgets_to_close_ends_cleanly(
+    path: Path, reopen: Callable[..., VectorIndex]
+) -> None:
+    """Though a fold is going on in the background."""
+    command = [sys.executable, "-c", FORGETS, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    index = reopen("r+")
+    assert len(index) == 20_000
+    assert index.verify().ok
+
+
 def test_a_failing_fold_is_noted_and_tried_again_on_demand(
     create: Callable[..., VectorIndex], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

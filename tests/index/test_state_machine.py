@@ -404,7 +404,7 @@ def test_index_answers_as_the_model_does() -> None:
     run_state_machine_as_test(
         IndexMachine,
         settings=settings(
-            max_examples=50,
+            max_examples=60,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,

@@ -5,6 +5,7 @@ Every system call that changes anything fails once in its turn, for every kind o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -350,3 +351,23 @@ def test_an_interrupt_between_memory_and_log_hides_no_row(
     index.close()
     with VectorIndex.open(tmp_path / "x.vx") as again:
         assert [record.id for record in again.scan()] == ["b", "new 0", "new 1", "new 2"]
+
+
+@pytest.mark.parametrize("failure", ["broken", "interrupted"])
+@pytest.mark.parametrize("operation", ["optimize", "optimize flat", "compact"])
+def test_a_commit_is_whole_in_memory_though_old_files_cannot_be_removed(
+    template: Path, tmp_path: Path, operation: str, failure: str
+) -> None:
+    for number in range(1, 6):  # the first is the manifest's temporary file
+        path = tmp_path / f"{number}.vx"
+        shutil.copytree(template, path)
+        index = VectorIndex.open(path, "r+", maintenance="manual")
+        faults = Faults("unlink", number, FAILURES[failure]())
+        with faults.active(), contextlib.suppress(StorageFailedError, KeyboardInterrupt):
+            OPERATIONS[operation](index)
+        assert faults.hit
+        state = index._store.state
+        assert tuple(segment.entry for segment in state.segments) == state.manifest.segments
+        file = state.structure_file
+        assert (file and file.entry) == (state.manifest.structure and state.manifest.structure.file)
+        index.close()

@@ -91,10 +91,11 @@ class Maintenance:
     def __init__(self, store: Store, *, background: bool) -> None:
         self._store = store
         self._background = background
-        self._jobs = threading.Lock()  # one rebase at a time
+        self._jobs = threading.RLock()  # one rebase at a time
         self._commits = threading.Lock()  # sealing and the end of a rebase exclude each other
         self._pinned = 0  # first segments that a rebase is reading: sealing leaves them alone
-        self._stop = threading.Event()
+        self._closing = threading.Event()
+        self._give_way = threading.Event()  # tells the background thread only
         self._thread: threading.Thread | None = None
         self._failure: str | None = None
         self.damaged: set[str] = set()
@@ -120,14 +121,18 @@ class Maintenance:
 
     def _start(self) -> None:
         with self._store.writing():
-            if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
+            running = self._thread is not None and self._thread.is_alive()
+            if not running and not self._stopping():
                 self._thread = threading.Thread(target=self._run, name="vecindex-fold", daemon=True)
                 self._thread.start()
 
+    def _stopping(self) -> bool:
+        return self._closing.is_set() or self._give_way.is_set()
+
     def _run(self) -> None:
-        while not self._stop.is_set() and (goal := due(self._store.state, self.damaged)):
+        while not self._stopping() and (goal := due(self._store.state, self.damaged)):
             try:
-                self.rebase(goal, threads=max(1, CORES // 2), should_stop=self._stop.is_set)
+                self.rebase(goal, threads=max(1, CORES // 2), should_stop=self._stopping)
             except BuildInterrupted:
                 return
             except Exception as error:  # nobody above this thread could catch it
@@ -136,8 +141,13 @@ class Maintenance:
                 return
 
     def close(self) -> None:
-        """Stop the background thread; a fold that is not finished is given up."""
-        self._stop.set()
+        """End all work; a fold that is not finished is given up, wherever it runs."""
+        self._closing.set()
+        self._join()
+        with self._jobs, self._commits:
+            pass  # whatever was at work has seen it
+
+    def _join(self) -> None:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -147,6 +157,8 @@ class Maintenance:
         """Write the tail as a segment, together with segments before it that are no larger."""
         store = self._store
         with self._commits:
+            if self._closing.is_set():
+                return
             frozen = store.freeze()
             if frozen.sequence == frozen.manifest.logs[0].sequence:
                 return  # nothing was logged
@@ -193,8 +205,9 @@ class Maintenance:
 
     def interrupt(self) -> None:
         """Make the background thread give up, so that a fold by hand need not wait for it."""
-        self.close()
-        self._stop.clear()
+        self._give_way.set()
+        self._join()
+        self._give_way.clear()
         self._failure = None
 
     def rebase(
@@ -216,9 +229,13 @@ class Maintenance:
         progress : callable or None
             Called with a stage's name, what is done and the total.
         should_stop : callable or None
-            Polled; True ends the work with `BuildInterrupted` and leaves the state before.
+            Polled; True ends the work with `BuildInterrupted` and leaves the state before. None
+            asks whether the index is being closed.
         """
+        should_stop = should_stop or self._closing.is_set
         with self._jobs:
+            if should_stop():
+                raise BuildInterrupted("the index is being closed")
             self.seal()
             with self._commits:
                 state = self._store.state

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vecindex.arrays import BoolArray, Float32Array
-from vecindex.errors import CorruptIndexError, IndexPathError, ReadOnlyError, StorageFailedError
+from vecindex.errors import (
+    ClosedIndexError,
+    CorruptIndexError,
+    IndexPathError,
+    ReadOnlyError,
+    StorageFailedError,
+)
 from vecindex.results import Id
 from vecindex.store import lock
 from vecindex.store import manifest as manifests
@@ -196,7 +202,9 @@ class Store:
                 raise ReadOnlyError(
                     f'{self.directory.path} is open for reading; open it with mode="r+" to write'
                 )
-            if self._log is None or self._log.failed:
+            if self._log is None:
+                raise ClosedIndexError(f"{self.directory.path} was closed; open it again")
+            if self._log.failed:
                 raise StorageFailedError(
                     f"{self.directory.path}: an earlier write failed and its outcome is unknown; "
                     "close this handle and open the index again"
@@ -260,7 +268,7 @@ class Store:
 
     def freeze(self) -> State:
         """Start a new log and return the state of everything before it."""
-        with self.writing() as log:
+        with self.writing() as log, self._all_or_reopen():
             frozen = self.state
             if not log.size:
                 return frozen
@@ -274,7 +282,7 @@ class Store:
                 self._commit(replace(frozen.manifest, logs=logs))
             except BaseException:
                 fresh.close()
-                if not log.failed:
+                if not log.failed and self.state.manifest is frozen.manifest:
                     self.directory.remove(name)
                 raise
             self._log = fresh
@@ -329,11 +337,28 @@ class Store:
         )
         # Most of the work outside the lock: writers only wait for what came in meanwhile.
         state, _ = replay(self.directory, load_state(self.directory, draft, self.state))
-        with self.writing():
+        with self.writing(), self._all_or_reopen():
             now = self.state.manifest
             self._commit(replace(draft, dim=now.dim, embedder=now.embedder))
             state, _ = replay(self.directory, replace(state, manifest=self.state.manifest))
             self.state = state
+
+    @contextmanager
+    def _all_or_reopen(self) -> Iterator[None]:
+        """Refuse to go on with a state that is older than the manifest which was committed.
+
+        Files that the new manifest does not name are removed at the end, when all is in place.
+        """
+        before = self.state.manifest
+        try:
+            yield
+        except BaseException:
+            if self._log is not None and self.state.manifest is not before:
+                self._log.failed = True
+            raise
+        for name in before.names() - self.state.manifest.names():
+            with suppress(OSError):  # the next writer sweeps what is left
+                self.directory.remove(name)
 
     def sweep(self) -> None:
         """Remove files that belong to no state, left by work that was given up."""
@@ -356,7 +381,7 @@ class Store:
         return writer.finish()
 
     def _commit(self, manifest: Manifest) -> None:
-        """Write the manifest as the next generation, then remove files that it dropped."""
+        """Write the manifest as the next generation."""
         before = self.state.manifest
         after = replace(manifest, generation=before.generation + 1, next_file=self._next_file)
         stamp = self._manifest_stamp()
@@ -368,8 +393,6 @@ class Store:
                 self._log.failed = True  # replaced, but nobody knows if it is durable
             raise
         self.state = replace(self.state, manifest=after)
-        for name in before.names() - after.names():
-            self.directory.remove(name)
 
 
 def _refuse_existing(path: Path) -> None:
