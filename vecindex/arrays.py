@@ -20,6 +20,7 @@ HEADER_BYTES = 64
 """Bytes before the first row of a vectors file: one cache line, so that rows stay aligned."""
 
 _SAFE_SQUARE = 1e-24  # squared lengths from here to its inverse lose nothing in float32
+_ONE = np.float32(1)
 _SHOWN = 10  # positions named in a message; the rest is counted
 
 
@@ -78,20 +79,20 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
             f"{what} have dimension {array.shape[1]}, but this index has dimension {dim}"
         )
     if len(array) == 1 and array.dtype == np.float32:  # a single query: every call counts
-        rows = np.array(array, order="C")
-        square = np.dot(rows[0], rows[0])  # to the bit what vecdot gives
+        one = np.array(array, order="C")
+        square = np.dot(one[0], one[0])  # to the bit what vecdot gives
         if _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:
-            rows /= np.sqrt(square)
-            return rows
+            one *= _ONE / np.sqrt(square)
+            return one
     with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-        rows = np.array(array, dtype=np.float32, order="C")
+        rows: Float32Array = np.asarray(array, dtype=np.float32, order="C")
         squares = np.vecdot(rows, rows)
     ends = (squares.min(), squares.max()) if len(squares) else ()
     for square in ends:
         if not _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:  # NaN fails, too
             return _scaled(rows, what)
-    rows /= np.sqrt(squares)[:, None]
-    return rows
+    unit: Float32Array = rows * (_ONE / np.sqrt(squares))[:, None]
+    return unit
 
 
 def _scaled(rows: Float32Array, what: str) -> Float32Array:

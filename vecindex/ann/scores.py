@@ -13,6 +13,7 @@ from vecindex.arrays import Float32Array, Int64Array
 _score_by_row = faiss.fvec_inner_products_by_idx
 
 _NARROW = 64
+_ONE = np.float32(1)
 _WIDE = 4096  # from this many candidates on, find the k-th score first and sort only the better
 
 
@@ -31,7 +32,7 @@ def score_rows(matrix: Float32Array, queries: Float32Array, rows: Int64Array) ->
     Returns
     -------
     ndarray of float32, shape (q, c)
-        The cosines; -inf where `rows` is -1.
+        The cosines, at most 1; -inf where `rows` is -1.
 
     Notes
     -----
@@ -45,7 +46,8 @@ def score_rows(matrix: Float32Array, queries: Float32Array, rows: Int64Array) ->
         pointer(scores), pointer(queries), pointer(matrix), pointer(rows),
         matrix.shape[1], count, width,
     )  # fmt: skip
-    return scores
+    # Unit rows are so up to rounding: a row's product with itself may come out as 1.0000001.
+    return np.minimum(scores, _ONE, out=scores)
 
 
 def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array, Int64Array]:

@@ -190,9 +190,13 @@ class VectorIndex:
         if self._closed:
             return
         self._closed = True
-        self._maintenance.close()
-        with self._write_lock:
-            self._store.close()
+        if self._store.forked:
+            return  # log, lock and threads are the parent's
+        try:
+            self._maintenance.close()
+        finally:
+            with self._write_lock:
+                self._store.close()
 
     def __enter__(self) -> VectorIndex:
         """Return the index itself."""
@@ -733,12 +737,10 @@ class VectorIndex:
             If an argument cannot be used.
         """
         self._check_writable()
-        manifest = self._store.state.manifest
-        chosen = spec_from_dict(manifest.spec) if spec is None else parse_spec(spec)
-        if target_recall is None:
-            target_recall = manifest.target_recall
-        target = inputs.check_share(target_recall, "target_recall")
-        self._rebase(Goal(chosen, target, self._calibration_queries(queries)), progress)
+        chosen = None if spec is None else parse_spec(spec)
+        if target_recall is not None:
+            target_recall = inputs.check_share(target_recall, "target_recall")
+        self._rebase(Goal(chosen, target_recall, self._calibration_queries(queries)), progress)
 
     def compact(self, *, progress: Progress | None = None) -> None:
         """Give back the space of removed rows; their texts are gone from disk afterwards.
@@ -749,10 +751,7 @@ class VectorIndex:
             Called with a stage's name, what is done and the total.
         """
         self._check_writable()
-        manifest = self._store.state.manifest
-        drop = self._store.state.removed > 0
-        goal = Goal(spec_from_dict(manifest.spec), manifest.target_recall, drop_dead=drop)
-        self._rebase(goal, progress)
+        self._rebase(Goal(drop_dead=self._store.state.removed > 0), progress)
 
     def _rebase(self, goal: Goal, progress: Progress | None) -> None:
         self._maintenance.interrupt()

@@ -16,7 +16,7 @@ import numpy as np
 from vecindex import ann
 from vecindex.ann import CORES, BuildInterrupted, LiveMask, Structure
 from vecindex.arrays import BoolArray, Float32Array
-from vecindex.errors import CorruptIndexError
+from vecindex.errors import CorruptIndexError, InputError, VecindexError
 from vecindex.results import Calibration
 from vecindex.spec import (
     AutoSpec,
@@ -61,18 +61,18 @@ class Goal:
 
     Parameters
     ----------
-    spec : Spec
-        The structure asked for.
-    target_recall : float
-        The promise.
+    spec : Spec or None
+        The structure asked for; None keeps what the index has when the work begins.
+    target_recall : float or None
+        The promise; None keeps it, too.
     queries : ndarray of float32, shape (q, dim), or None
         Queries to calibrate with; None takes rows of the index.
     drop_dead : bool
         Rewrite everything without removed rows, even if the structure must then be built anew.
     """
 
-    spec: Spec
-    target_recall: float
+    spec: Spec | None = None
+    target_recall: float | None = None
     queries: Float32Array | None = None
     drop_dead: bool = False
 
@@ -93,6 +93,7 @@ class Maintenance:
         self._background = background
         self._jobs = threading.RLock()  # one rebase at a time
         self._commits = threading.Lock()  # sealing and the end of a rebase exclude each other
+        self._busy = False  # only read by the thread that holds `_jobs`
         self._pinned = 0  # first segments that a rebase is reading: sealing leaves them alone
         self._closing = threading.Event()
         self._give_way = threading.Event()  # tells the background thread only
@@ -117,7 +118,10 @@ class Maintenance:
                 return
             state = self._store.state
         if self._background and self._failure is None and due(state, self.damaged):
-            self._start()
+            try:
+                self._start()
+            except (VecindexError, RuntimeError) as error:  # no thread to be had, or closing
+                self._store.note(f"no fold in the background: {error}")
 
     def _start(self) -> None:
         with self._store.writing():
@@ -130,9 +134,9 @@ class Maintenance:
         return self._closing.is_set() or self._give_way.is_set()
 
     def _run(self) -> None:
-        while not self._stopping() and (goal := due(self._store.state, self.damaged)):
+        while not self._stopping() and due(self._store.state, self.damaged):
             try:
-                self.rebase(goal, threads=max(1, CORES // 2), should_stop=self._stopping)
+                self.rebase(None, threads=max(1, CORES // 2), should_stop=self._stopping)
             except BuildInterrupted:
                 return
             except Exception as error:  # nobody above this thread could catch it
@@ -212,7 +216,7 @@ class Maintenance:
 
     def rebase(
         self,
-        goal: Goal,
+        goal: Goal | None,
         *,
         threads: int | None = None,
         progress: Progress | None = None,
@@ -222,8 +226,8 @@ class Maintenance:
 
         Parameters
         ----------
-        goal : Goal
-            What to reach.
+        goal : Goal or None
+            What to reach; None takes what is due when the work begins, if anything is.
         threads : int or None
             For building; None takes all cores.
         progress : callable or None
@@ -236,15 +240,14 @@ class Maintenance:
         with self._jobs:
             if should_stop():
                 raise BuildInterrupted("the index is being closed")
-            self.seal()
-            with self._commits:
-                state = self._store.state
-                self._pinned = len(state.segments)
+            if self._busy:
+                raise InputError("this thread is folding the index already; wait until it is done")
+            goal = goal or due(self._store.state, self.damaged)
+            if goal is None:
+                return
+            self._busy = True
             try:
-                work = _Rebase(self._store, state, goal, threads, progress, should_stop)
-                work.prepare(self.damaged)
-                with self._commits:
-                    work.commit()
+                self._rebase(goal, threads, progress, should_stop)
             except BaseException:
                 self._pinned = 0
                 with self._commits:
@@ -252,6 +255,23 @@ class Maintenance:
                 raise
             finally:
                 self._pinned = 0
+                self._busy = False
+
+    def _rebase(
+        self,
+        goal: Goal,
+        threads: int | None,
+        progress: Progress | None,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.seal()
+        with self._commits:
+            state = self._store.state
+            self._pinned = len(state.segments)
+        work = _Rebase(self._store, state, goal, threads, progress, should_stop)
+        work.prepare(self.damaged)
+        with self._commits:
+            work.commit()
 
 
 def due(state: State, damaged: set[str]) -> Goal | None:
@@ -259,10 +279,10 @@ def due(state: State, damaged: set[str]) -> Goal | None:
     manifest = state.manifest
     spec = spec_from_dict(manifest.spec)
     if state.removed > max(_LEAST_ROWS, _COMPACT_SHARE * state.total):
-        return Goal(spec, manifest.target_recall, drop_dead=True)
+        return Goal(drop_dead=True)
     if isinstance(resolve(spec, state.live), FlatSpec):
         return None
-    goal = Goal(spec, manifest.target_recall)
+    goal = Goal()
     structure = manifest.structure
     if structure is None:
         return goal if state.live >= _FIRST_ROWS else None
@@ -299,6 +319,9 @@ class _Rebase:
         self._store = store
         self._state = state
         self._goal = goal
+        manifest = state.manifest
+        self._spec = goal.spec or spec_from_dict(manifest.spec)
+        self._target = goal.target_recall or manifest.target_recall
         self._threads = threads
         self._progress = progress
         self._should_stop = should_stop
@@ -308,8 +331,8 @@ class _Rebase:
 
     def prepare(self, damaged: set[str]) -> None:
         """Write the new segment and its structure; nothing refers to them yet."""
-        state, goal = self._state, self._goal
-        spec = resolve(goal.spec, state.live)
+        state = self._state
+        spec = resolve(self._spec, state.live)
         base = self._base(spec, damaged)
         self._sources = [
             Source(segment, state.dead[number], keep_dead=base is not None and number == 0)
@@ -390,8 +413,8 @@ class _Rebase:
             segments,
             dead,
             structure=self._structure,
-            spec=spec_to_dict(self._goal.spec),
-            target_recall=self._goal.target_recall,
+            spec=spec_to_dict(self._spec),
+            target_recall=self._target,
         )
 
     def _dead_by_now(self, now: State) -> BoolArray | None:

@@ -152,7 +152,14 @@ def search(view: View, queries: Float32Array, k: int, route: Route) -> tuple[Any
     rows : ndarray of int64, shape (q, k')
         Row numbers; ties by row number, which is insertion order.
     """
-    k = min(k, route.plan.searched)
+    scores, rows = _search(view, queries, min(k, route.plan.searched), route)
+    # The other end, at 1, is held by `score_rows`; here no pads are left that must stay -inf.
+    return np.maximum(scores, -1, out=scores), rows
+
+
+def _search(
+    view: View, queries: Float32Array, k: int, route: Route
+) -> tuple[Float32Array, Int64Array]:
     if view.only_first and route.structure is not None:
         return _search_structure(view, queries, k, route)
     found = [
@@ -191,8 +198,8 @@ def _search_structure(
     """Search the first part with its structure; what falls short is searched exactly."""
     part, live = view.parts[0], view.live(0)
     wanted = min(k, part.count if live is None else live.count)
-    if not wanted:
-        return search_flat(part.vectors, queries, 0, live)
+    if not wanted or not len(queries):
+        return search_flat(part.vectors, queries, wanted, live)
     candidates = candidates_for(wanted, live)
     scores, rows = _propose(view, queries, wanted, candidates, route)
     if rows.item(-1) < 0 or (len(rows) > 1 and rows[:, -1].min() < 0):  # pads: too few live ones

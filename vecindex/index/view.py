@@ -68,8 +68,8 @@ class View:
                 self._lives[number] = earlier._lives[number]
         file = self.state.structure_file
         if file is not None and file is earlier.state.structure_file:
+            self._structure_entry = earlier._structure_entry  # first: it says that the other is set
             self._structure = earlier._structure
-            self._structure_entry = earlier._structure_entry
 
     def live(self, number: int) -> LiveMask | None:
         """Return which rows of a part are live, None if all are."""
@@ -113,9 +113,10 @@ class View:
         found = self._filters.get(where)
         if found is None:
             found = [self._matching(number, where) for number in range(len(self.parts))]
-            if len(self._filters) >= _CACHED_FILTERS:
-                self._filters.pop(next(iter(self._filters)))
-            self._filters[where] = found
+            with self._lock:
+                if len(self._filters) >= _CACHED_FILTERS:
+                    del self._filters[next(iter(self._filters))]
+                self._filters[where] = found
         return found
 
     def _matching(self, number: int, where: Filter) -> Int64Array:

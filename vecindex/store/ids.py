@@ -124,6 +124,11 @@ class Wanted(list[Id]):
         """The hashes of the keys."""
         return hash_keys(self.keys)
 
+    @cached_property
+    def order(self) -> Int64Array:
+        """The order that sorts the hashes."""
+        return np.argsort(self.hashes)
+
 
 def write_ids(directory: Directory, name: str, column: IdColumn, live: BoolArray) -> FileEntry:
     """Write the id table of a segment, whose removed rows can be found by nobody."""
@@ -243,8 +248,9 @@ class IdTable:
         return found
 
     def _find_keys(self, wanted: Wanted) -> Int64Array:
-        keys, hashes = wanted.keys, wanted.hashes
-        at = np.searchsorted(self._sorted, hashes)
+        keys, hashes, order = wanted.keys, wanted.hashes, wanted.order
+        at = np.empty(len(keys), dtype=np.int64)
+        at[order] = np.searchsorted(self._sorted, hashes[order])  # in order: near each other
         found = np.full(len(keys), -1, dtype=np.int64)
         inside = np.minimum(at, len(self._sorted) - 1)
         for place in np.flatnonzero(self._sorted[inside] == hashes).tolist():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
 from vecindex.arrays import Float32Array
-from vecindex.errors import CorruptIndexError, StorageFailedError
+from vecindex.errors import CorruptIndexError
 from vecindex.results import Id
 from vecindex.store.files import Directory
 from vecindex.store.frames import (
@@ -73,12 +74,12 @@ class LogWriter:
 
     def take_back(self, size: int) -> None:
         """Cut off what followed the first `size` bytes; afterwards `failed` says if it worked."""
-        try:
+        failed, self.failed = self.failed, True  # in case this is interrupted
+        with suppress(OSError):
             self._appender.truncate(size)
             self.size = size
             self.synced = min(self.synced, size)
-        except StorageFailedError:
-            self.failed = True
+            self.failed = failed
 
     def close(self) -> None:
         """Close the file."""

@@ -39,6 +39,7 @@ _OURS = re.compile(
     r"structure-\d+\.faiss|MANIFEST\.tmp)\Z"
 )
 _LOAD_TRIES = 20
+_LEFTOVERS = ("log-1.vxl", "MANIFEST.tmp")
 
 
 class Store:
@@ -60,6 +61,12 @@ class Store:
         self._log: LogWriter | None = None
         self._stamp = (0, 0, 0)
         self._next_file = 0
+        self._pid = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that opened the store."""
+        return self._pid != os.getpid()
 
     # -- opening and closing --------------------------------------------------------------
 
@@ -78,14 +85,12 @@ class Store:
         try:
             store._writer_lock = lock.WriterLock(directory)
             _refuse_existing(directory.path)  # again, now that nobody else can create it
-            for name in directory.names():
-                if _OURS.match(name):  # left by a create that was interrupted
-                    directory.remove(name)
+            for name in _LEFTOVERS:  # of a create that was interrupted
+                directory.remove(name)
             log = LogEntry(_log_name(1), 0)
             directory.create(log.name).close()
             directory.sync()
             write_manifest(directory, replace(manifest, generation=1, next_file=2, logs=(log,)))
-            Directory(directory.path.parent).sync()
             store._open_writer()
         except BaseException:
             store.close()
@@ -135,13 +140,16 @@ class Store:
     def close(self) -> None:
         """Release everything; harmless when that was done."""
         with self._lock:
-            if self._log is not None:
-                self._seal_log(self._log)
-                self._log.close()
-                self._log = None
-            if self._writer_lock is not None:
-                self._writer_lock.release()
-                self._writer_lock = None
+            log, writer_lock = self._log, self._writer_lock
+            try:
+                if log is not None:
+                    self._seal_log(log)
+            finally:
+                self._log = self._writer_lock = None
+                if log is not None:
+                    log.close()
+                if writer_lock is not None:
+                    writer_lock.release()
 
     def _seal_log(self, log: LogWriter) -> None:
         """Record how much of the log is synced: damage to it can then not pass for a torn write."""
@@ -197,6 +205,11 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[LogWriter]:
         """Hold the lock of all writes; raises when this handle cannot write."""
+        if self.forked:
+            raise StorageFailedError(
+                f"{self.directory.path} was opened for writing by process {self._pid}, of which "
+                "this one is a fork; open it again here, after the other one has closed it"
+            )
         with self._lock:
             if not self.writable:
                 raise ReadOnlyError(
@@ -276,18 +289,18 @@ class Store:
             name = _log_name(self.next_number())
             self.directory.create(name).close()
             fresh = LogWriter(self.directory, name, 0)
+            stamp = self._manifest_stamp()
             try:
                 *closed, active = frozen.manifest.logs
                 logs = (*closed, replace(active, size=log.size), LogEntry(name, frozen.sequence))
                 self._commit(replace(frozen.manifest, logs=logs))
+                self._log, self.state = fresh, replace(self.state, offset=0)
             except BaseException:
-                fresh.close()
-                if not log.failed and self.state.manifest is frozen.manifest:
+                if stamp == self._manifest_stamp():  # the new log belongs to no manifest
+                    fresh.close()
                     self.directory.remove(name)
                 raise
-            self._log = fresh
             log.close()
-            self.state = replace(self.state, offset=0)
             return frozen
 
     def next_number(self) -> int:
@@ -338,10 +351,22 @@ class Store:
         # Most of the work outside the lock: writers only wait for what came in meanwhile.
         state, _ = replay(self.directory, load_state(self.directory, draft, self.state))
         with self.writing(), self._all_or_reopen():
+            state = self._caught_up(draft, state)
             now = self.state.manifest
             self._commit(replace(draft, dim=now.dim, embedder=now.embedder))
-            state, _ = replay(self.directory, replace(state, manifest=self.state.manifest))
-            self.state = state
+            self.state = replace(state, manifest=self.state.manifest)
+
+    def _caught_up(self, draft: Manifest, state: State) -> State:
+        """Return the state with every acknowledged operation, and with no other."""
+        state, torn = replay(self.directory, state)
+        if torn or state.sequence != self.state.sequence:
+            # It was read while a call was under way that has been taken back since.
+            state, torn = replay(self.directory, load_state(self.directory, draft, self.state))
+        if torn or (state.sequence, state.offset) != (self.state.sequence, self.state.offset):
+            raise StorageFailedError(
+                f"{self.directory.path}: the log holds other operations than were acknowledged"
+            )
+        return state
 
     @contextmanager
     def _all_or_reopen(self) -> Iterator[None]:
@@ -388,11 +413,11 @@ class Store:
         try:
             self.directory.sync()
             write_manifest(self.directory, after)
+            self.state = replace(self.state, manifest=after)
         except BaseException:
             if self._log is not None and stamp != self._manifest_stamp():
                 self._log.failed = True  # replaced, but nobody knows if it is durable
             raise
-        self.state = replace(self.state, manifest=after)
 
 
 def _refuse_existing(path: Path) -> None:
@@ -400,10 +425,12 @@ def _refuse_existing(path: Path) -> None:
         return
     if (path / manifests.NAME).exists():
         raise IndexPathError(f"{path} is an index already; open it, or choose another path")
-    leftovers = {lock.NAME}
-    if not path.is_dir() or any(
-        entry.name not in leftovers and not _OURS.match(entry.name) for entry in path.iterdir()
-    ):
+    empty = path.is_dir() and all(
+        entry.name in (lock.NAME, f"{manifests.NAME}.tmp")
+        or (entry.name == _log_name(1) and not entry.stat().st_size)
+        for entry in path.iterdir()
+    )
+    if not empty:
         raise IndexPathError(f"{path} exists and is not an index; choose another path")
 
 
