@@ -127,8 +127,9 @@ class Maintenance:
         with self._store.writing():
             running = self._thread is not None and self._thread.is_alive()
             if not running and not self._stopping():
-                self._thread = threading.Thread(target=self._run, name="vecindex-fold", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="vecindex-fold", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _stopping(self) -> bool:
         return self._closing.is_set() or self._give_way.is_set()
