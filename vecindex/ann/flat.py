@@ -204,7 +204,7 @@ def _knn(
         in_pieces(search, len(queries), threads, least=1 if matrix.size > _LARGE else _MANY)
     else:
         with _products_from(_MANY * dim):
-            in_pieces(search, len(queries), threads, least=_MANY)
+            in_pieces(search, len(queries), threads, least=_MANY, pieces_per_thread=1)
     return scores, rows
 
 

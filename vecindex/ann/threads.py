@@ -34,7 +34,11 @@ def use_threads(threads: int | None) -> None:
 
 
 def in_pieces(
-    search: Callable[[slice], object], queries: int, threads: int | None, least: int = 16
+    search: Callable[[slice], object],
+    queries: int,
+    threads: int | None,
+    least: int = 16,
+    pieces_per_thread: int = 4,
 ) -> None:
     """Call `search` for slices that together make up all queries, on several threads.
 
@@ -48,6 +52,9 @@ def in_pieces(
         At most so many threads; None takes all cores.
     least : int
         Fewer queries are not worth a thread of their own.
+    pieces_per_thread : int
+        More pieces balance searches of unlike length; a scan of all rows reads them once a piece,
+        so it wants one.
 
     Notes
     -----
@@ -60,7 +67,7 @@ def in_pieces(
         use_threads(1)
         search(slice(0, queries))
         return
-    pieces = max(threads, min(4 * threads, queries // _PIECE_QUERIES))
+    pieces = max(threads, min(pieces_per_thread * threads, queries // _PIECE_QUERIES))
     edges = [queries * i // pieces for i in range(pieces + 1)]
     slices = [slice(start, stop) for start, stop in pairwise(edges)]
     with ThreadPoolExecutor(threads, initializer=use_threads, initargs=(1,)) as pool:
