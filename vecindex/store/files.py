@@ -324,10 +324,10 @@ class MappedFile:
                 if not (flags[first // BLOCK_BYTES] and flags[last // BLOCK_BYTES]):
                     self.check(first, last + 1)
             return
-        first_blocks = (start + numbers * size) // BLOCK_BYTES
-        last_blocks = (start + numbers * size + size - 1) // BLOCK_BYTES
-        for first, last in np.unique(np.stack([first_blocks, last_blocks]), axis=1).T.tolist():
-            self.check(first * BLOCK_BYTES, (last + 1) * BLOCK_BYTES)
+        first = (start + numbers * size) // BLOCK_BYTES
+        last = (start + numbers * size + size - 1) // BLOCK_BYTES
+        for item in np.flatnonzero(~(self._checked[first] & self._checked[last])).tolist():
+            self.check(int(first[item]) * BLOCK_BYTES, (int(last[item]) + 1) * BLOCK_BYTES)
 
     def bad_blocks(self) -> list[int]:
         """Return the offsets of all blocks that are not as written; reads the whole file."""
