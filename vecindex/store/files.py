@@ -9,8 +9,9 @@ import errno
 import mmap
 import os
 import re
+import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,22 @@ class FileWriter:
             if self._in_block == BLOCK_BYTES:
                 self._crcs.append(self._crc)
                 self._crc = self._in_block = 0
+
+
+def write_file(
+    directory: Directory, name: str, fields: bytes, chunks: Iterable[Buffer]
+) -> FileEntry:
+    """Write a file of a checksummed header of 64 bytes and chunks, and return its entry."""
+    writer = FileWriter(directory, name)
+    try:
+        header = fields.ljust(60, b"\0")
+        writer.write(header + struct.pack("<I", zlib.crc32(header)))
+        for chunk in chunks:
+            writer.write(chunk)
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
 
 
 class Appender:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from vecindex.arrays import BoolArray, Int64Array, UInt8Array
 from vecindex.results import Id
 from vecindex.store.codec import pack_ids, unpack_ids
-from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
 from vecindex.store.frames import ALIGN, FORMAT
 
 _MAGIC = b"VXI\n"
@@ -146,17 +146,10 @@ def write_ids(directory: Directory, name: str, column: IdColumn, live: BoolArray
         key_bytes = len(blob)
     order = np.argsort(values, kind="stable")
     kind = _KEYS if column.ints is None else _INTS
-    header = _HEADER.pack(_MAGIC, FORMAT, kind, len(column), len(rows), key_bytes).ljust(60, b"\0")
-    writer = FileWriter(directory, name)
-    try:
-        writer.write(header + struct.pack("<I", crc32(header)))
-        for section in [*forward, values[order], rows[order]]:
-            writer.write(section.tobytes())
-            writer.write(bytes(-section.nbytes % ALIGN))
-        return writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
+    fields = _HEADER.pack(_MAGIC, FORMAT, kind, len(column), len(rows), key_bytes)
+    sections = [*forward, values[order], rows[order]]
+    padded = (section.tobytes() + bytes(-section.nbytes % ALIGN) for section in sections)
+    return write_file(directory, name, fields, padded)
 
 
 class IdTable:

@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable
 
 from vecindex.arrays import HEADER_BYTES, Float32Array, Int64Array, MappedRows
-from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
 from vecindex.store.frames import FORMAT
 
 _MAGIC = b"VXV\n"
@@ -22,17 +21,10 @@ def write_vectors(
     directory: Directory, name: str, chunks: Iterable[Float32Array], shape: tuple[int, int]
 ) -> FileEntry:
     """Write a vectors file of `shape` from chunks of rows and return its entry."""
-    writer = FileWriter(directory, name)
-    try:
-        header = _HEADER.pack(_MAGIC, FORMAT, 0, *shape).ljust(60, b"\0")
-        writer.write(header + struct.pack("<I", zlib.crc32(header)))
-        for chunk in chunks:
-            if len(chunk):
-                writer.write(chunk.data.cast("B"))
-        return writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
+    fields = _HEADER.pack(_MAGIC, FORMAT, 0, *shape)
+    return write_file(
+        directory, name, fields, (chunk.data.cast("B") for chunk in chunks if len(chunk))
+    )
 
 
 class VectorsFile:
