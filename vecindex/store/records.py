@@ -19,7 +19,7 @@ from itertools import accumulate, islice, pairwise
 import numpy as np
 
 from vecindex.arrays import Int64Array
-from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
 from vecindex.store.frames import ALIGN, FORMAT
 
 _MAGIC = b"VXR\n"
@@ -32,21 +32,17 @@ def write_records(
     directory: Directory, name: str, records: Iterable[bytes], count: int
 ) -> FileEntry:
     """Write a records file of `count` packed records and return its entry."""
-    writer = FileWriter(directory, name)
-    try:
-        header = _HEADER.pack(_MAGIC, FORMAT, RECORDS_PER_BLOCK, count).ljust(60, b"\0")
-        writer.write(header + struct.pack("<I", zlib.crc32(header)))
-        offsets = []
-        for block in _blocks(records):
-            offsets.append(writer.size)
-            writer.write(block)
-        offsets.append(writer.size)
-        table = np.array(offsets, dtype="<u8").tobytes()
-        writer.write(table + struct.pack("<I", zlib.crc32(table)))
-        return writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
+    fields = _HEADER.pack(_MAGIC, FORMAT, RECORDS_PER_BLOCK, count)
+    return write_file(directory, name, fields, _blocks_and_table(records))
+
+
+def _blocks_and_table(records: Iterable[bytes]) -> Iterator[bytes]:
+    offsets = [ALIGN]  # behind the header
+    for block in _blocks(records):
+        yield block
+        offsets.append(offsets[-1] + len(block))
+    table = np.array(offsets, dtype="<u8").tobytes()
+    yield table + struct.pack("<I", zlib.crc32(table))
 
 
 def _blocks(records: Iterable[bytes]) -> Iterator[bytes]:
