@@ -3,7 +3,7 @@
 from vecindex.errors import VecindexError
 from vecindex.index import VectorIndex
 from vecindex.results import Hit, Hits, Plan, Record
-from vecindex.spec import FlatSpec, HnswSpec, IvfSpec
+from vecindex.spec import FlatSpec, HnswSpec, IvfSpec, OptimizeBudget
 
 __all__ = [
     "VectorIndex",
@@ -14,6 +14,7 @@ __all__ = [
     "FlatSpec",
     "HnswSpec",
     "IvfSpec",
+    "OptimizeBudget",
     "VecindexError",
 ]
 __version__ = "0.1.0"

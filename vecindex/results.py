@@ -63,7 +63,8 @@ class Plan:
     Parameters
     ----------
     method : str
-        `"exact"`, `"flat"`, `"hnsw"` or `"ivf"`; `"none"` when there is nothing to search.
+        `"exact"`; a structure with its codes, as in `"hnsw"` or `"ivf/pq4"`; `"scan/pq4"` for a
+        scan of codes beside the structure; `"none"` when there is nothing to search.
     reason : str
         Why this method.
     searched : int
@@ -74,6 +75,9 @@ class Plan:
         The structure's parameters for this search, empty for exact search.
     tail : int
         Rows that are not in the structure and were searched exactly beside it.
+    costs_us : dict
+        The ways that were open with what each was reckoned to take, in microseconds, if there
+        was a choice.
     """
 
     method: str
@@ -82,6 +86,7 @@ class Plan:
     total: int
     params: dict[str, Any] = field(default_factory=dict)
     tail: int = 0
+    costs_us: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the plan as one sentence."""
@@ -162,6 +167,28 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What single steps of a search were measured to take; the planner reckons with them.
+
+    Parameters
+    ----------
+    exact_row_us : float
+        Scoring one row in a scan of all stored vectors, in microseconds.
+    row_us : float
+        Scoring one chosen row, in microseconds.
+    call_us : float
+        What a search takes that scores next to nothing, in microseconds.
+    scan_row_us : float or None
+        Scanning one row's code, in microseconds; None if the structure has no scan.
+    """
+
+    exact_row_us: float
+    row_us: float
+    call_us: float
+    scan_row_us: float | None = None
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The measured operating curve of a structure.
 
@@ -169,6 +196,8 @@ class Calibration:
     ----------
     kind : str
         The structure's name.
+    codes : str
+        How it holds rows.
     k : int
         Neighbours asked for.
     queries : int
@@ -177,15 +206,19 @@ class Calibration:
         Where the queries came from: `"rows"` or `"queries"`.
     exact_ms : float
         Median time of one exact search on one thread, in milliseconds.
+    costs : Costs
+        Of single steps.
     points : tuple of OperatingPoint
-        By rising cost.
+        By rising cost: those that no other beats in both, and those of a scan of all codes.
     """
 
     kind: str
+    codes: str
     k: int
     queries: int
     source: str
     exact_ms: float
+    costs: Costs
     points: tuple[OperatingPoint, ...]
 
     def cheapest(self, target: float) -> OperatingPoint | None:
@@ -201,7 +234,41 @@ class Calibration:
     def from_dict(cls, data: dict[str, Any]) -> Calibration:
         """Return the calibration that `to_dict` wrote."""
         points = tuple(OperatingPoint(**point) for point in data["points"])
-        return cls(**{**data, "points": points})
+        return cls(**{**data, "points": points, "costs": Costs(**data["costs"])})
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One structure that `auto` considered.
+
+    Parameters
+    ----------
+    spec : str
+        Its short name, as in `"ivf/pq4"`.
+    verdict : str
+        Why it was chosen, or why not.
+    build_s : float or None
+        Seconds that building it took; None if it was not built.
+    size_bytes : int or None
+        Its bytes in memory, without the stored vectors.
+    params : dict or None
+        The cheapest measured parameters that meet the target, if any do.
+    recall : float or None
+        Their mean recall@10.
+    bound : float or None
+        Its lower confidence bound.
+    latency_ms : float or None
+        The median time of one query on one thread, in milliseconds.
+    """
+
+    spec: str
+    verdict: str
+    build_s: float | None = None
+    size_bytes: int | None = None
+    params: dict[str, Any] | None = None
+    recall: float | None = None
+    bound: float | None = None
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -281,6 +348,8 @@ class IndexInfo:
         The structure that was asked for.
     structure : str or None
         The structure that exists; None while every search is exact.
+    codes : str or None
+        How the structure holds rows.
     indexed : int
         Rows in the structure, removed ones included.
     tail : int
@@ -291,6 +360,10 @@ class IndexInfo:
         The calibrated parameters of the structure.
     calibration : Calibration or None
         The measured operating curve behind `params`.
+    tried : tuple of Tried
+        What `auto` considered when it chose the structure.
+    memory_bytes : int
+        Bytes of the structure in memory, without the stored vectors, which are mapped.
     embedder : str or None
         Name of the embedder whose embeddings are stored.
     durability : str
@@ -312,11 +385,14 @@ class IndexInfo:
     dim: int | None
     spec: dict[str, Any]
     structure: str | None
+    codes: str | None
     indexed: int
     tail: int
     target_recall: float
     params: dict[str, Any] | None
     calibration: Calibration | None
+    tried: tuple[Tried, ...]
+    memory_bytes: int
     embedder: str | None
     durability: str
     maintenance: str

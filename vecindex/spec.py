@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from vecindex.errors import SpecError
 
+CODES = ("float32", "bf16", "sq8", "pq4")
+"""How a structure holds rows: as they are; 2 bytes or 1 byte a dimension; 4 bits for each four."""
+
 
 def _check_positive(owner: object, *names: str) -> None:
     for name in names:
@@ -16,11 +19,36 @@ def _check_positive(owner: object, *names: str) -> None:
             raise SpecError(f"{type(owner).__name__}.{name} must be an int >= 1, not {value!r}")
 
 
+def _check_codes(owner: Spec, *known: str) -> None:
+    codes = getattr(owner, "codes", None)
+    if codes not in known:
+        raise SpecError(f"{owner.kind} has codes {', '.join(known)}, not {codes!r}")
+
+
 @dataclass(frozen=True)
 class FlatSpec:
-    """Exact search over the stored vectors: nothing to build, recall 1."""
+    """A scan of all rows.
+
+    Parameters
+    ----------
+    codes : str
+        `"float32"`: exact, nothing to build, recall 1. `"pq4"`: a fast scan over product
+        quantization codes of 4 bits, an eighth of a byte a dimension, whose candidates are scored
+        again from the stored vectors. `"bf16"`, `"sq8"`: a scan over 2 bytes or 1 byte a dimension.
+
+    References
+    ----------
+    Jégou, Douze and Schmid, "Product quantization for nearest neighbor search", 2011.
+    André, Kermarrec and Le Scouarnec, "Quicker ADC: unlocking the hidden potential of product
+    quantization with SIMD", 2019.
+    """
 
     kind: ClassVar[str] = "flat"
+    codes: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        _check_codes(self, *CODES)
 
 
 @dataclass(frozen=True)
@@ -33,6 +61,9 @@ class HnswSpec:
         Links per row and layer (twice as many on the lowest). More: better recall, more memory.
     ef_construction : int
         Candidates kept while linking a row. More: a better graph, a longer build.
+    codes : str
+        What the walk measures distances with: `"float32"`, the stored vectors themselves;
+        `"bf16"` or `"sq8"`, codes of the graph's own, whose candidates are scored again.
 
     References
     ----------
@@ -43,10 +74,12 @@ class HnswSpec:
     kind: ClassVar[str] = "hnsw"
     m: int = 32
     ef_construction: int = 100
+    codes: str = "float32"
 
     def __post_init__(self) -> None:
         """Check the values."""
         _check_positive(self, "m", "ef_construction")
+        _check_codes(self, "float32", "bf16", "sq8")
         if self.m < 2:
             raise SpecError(f"HnswSpec.m must be >= 2, not {self.m}")
 
@@ -58,26 +91,58 @@ class IvfSpec:
     Parameters
     ----------
     nlist : int or None
-        The number of lists; None takes about the square root of the number of rows, times two.
+        The number of lists; None lets the number of rows decide.
+    codes : str
+        `"float32"`: lists of row numbers, the stored vectors are scored. `"bf16"`, `"sq8"`: lists
+        of codes. `"pq4"`: lists of 4-bit codes in which each row stands twice, and beside them the
+        codes of all rows for a scan; see `vecindex.ann.ivf_pq`.
     """
 
     kind: ClassVar[str] = "ivf"
     nlist: int | None = None
+    codes: str = "float32"
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _check_codes(self, *CODES)
         if self.nlist is not None:
             _check_positive(self, "nlist")
 
 
 @dataclass(frozen=True)
 class AutoSpec:
-    """Let vecindex choose the structure."""
+    """Let vecindex choose the structure by measuring the few that can fit."""
 
     kind: ClassVar[str] = "auto"
 
 
-Spec = FlatSpec | HnswSpec | IvfSpec | AutoSpec
+@dataclass(frozen=True)
+class OptimizeBudget:
+    """What `auto` may spend on a structure.
+
+    Parameters
+    ----------
+    build_s : float
+        Seconds of building, measured or predicted, for each structure that is tried.
+    memory_bytes : int or None
+        Bytes of the structure in memory, without the stored vectors; None for no limit.
+    """
+
+    build_s: float = 120.0
+    memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if isinstance(self.build_s, bool) or not isinstance(self.build_s, int | float):
+            raise SpecError(f"OptimizeBudget.build_s must be a number, not {self.build_s!r}")
+        if not self.build_s > 0:
+            raise SpecError(f"OptimizeBudget.build_s must be above 0, not {self.build_s!r}")
+        if self.memory_bytes is not None:
+            _check_positive(self, "memory_bytes")
+
+
+StructureSpec = FlatSpec | HnswSpec | IvfSpec
+Spec = StructureSpec | AutoSpec
 
 _SPECS: dict[str, type[FlatSpec] | type[HnswSpec] | type[IvfSpec] | type[AutoSpec]] = {
     cls.kind: cls for cls in (FlatSpec, HnswSpec, IvfSpec, AutoSpec)
@@ -86,9 +151,21 @@ _SPECS: dict[str, type[FlatSpec] | type[HnswSpec] | type[IvfSpec] | type[AutoSpe
 
 @dataclass(frozen=True)
 class FlatParams:
-    """Per-call parameters of `flat`: there are none."""
+    """Per-call parameters of `flat`.
+
+    Parameters
+    ----------
+    rescore : int or None
+        Candidates that are scored again from the stored vectors, as a multiple of `k`. More:
+        better recall, more time. None takes what suits the codes. Without codes it has no effect.
+    """
 
     kind: ClassVar[str] = "flat"
+    rescore: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        _check_rescore(self)
 
 
 @dataclass(frozen=True)
@@ -99,14 +176,18 @@ class HnswParams:
     ----------
     ef_search : int
         Candidates kept while walking the graph. More: better recall, more time.
+    rescore : int or None
+        As for `flat`.
     """
 
     kind: ClassVar[str] = "hnsw"
     ef_search: int = 64
+    rescore: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         _check_positive(self, "ef_search")
+        _check_rescore(self)
 
 
 @dataclass(frozen=True)
@@ -117,14 +198,23 @@ class IvfParams:
     ----------
     nprobe : int
         Lists visited per query. More: better recall, more time.
+    rescore : int or None
+        As for `flat`.
     """
 
     kind: ClassVar[str] = "ivf"
     nprobe: int = 8
+    rescore: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         _check_positive(self, "nprobe")
+        _check_rescore(self)
+
+
+def _check_rescore(params: Params) -> None:
+    if params.rescore is not None:
+        _check_positive(params, "rescore")
 
 
 Params = FlatParams | HnswParams | IvfParams
@@ -140,7 +230,8 @@ def parse_spec(spec: str | Spec) -> Spec:
     Parameters
     ----------
     spec : str or Spec
-        `"flat"`, `"hnsw"`, `"ivf"`, `"auto"`, or one of the dataclasses of this module.
+        `"flat"`, `"hnsw"`, `"ivf"` or `"auto"`; with codes as in `"flat/pq4"`; or one of the
+        dataclasses of this module.
 
     Returns
     -------
@@ -150,14 +241,27 @@ def parse_spec(spec: str | Spec) -> Spec:
     Raises
     ------
     SpecError
-        If the structure is unknown.
+        If the structure or the codes are unknown, or the structure has no such codes.
     """
     if isinstance(spec, FlatSpec | HnswSpec | IvfSpec | AutoSpec):
         return spec
-    if isinstance(spec, str) and spec in _SPECS:
-        return _SPECS[spec]()
+    kind, slash, codes = spec.partition("/") if isinstance(spec, str) else (None, "", "")
+    if kind in _SPECS and not slash:
+        return _SPECS[kind]()
+    if kind in _SPECS and kind != AutoSpec.kind:
+        coded: Spec = _checked(_SPECS[kind], {"codes": codes})
+        return coded
     names = ", ".join(repr(name) for name in _SPECS)
-    raise SpecError(f"unknown structure {spec!r}; expected one of {names} or a spec dataclass")
+    raise SpecError(
+        f"unknown structure {spec!r}; expected one of {names}, with codes as in 'flat/pq4', "
+        "or a spec dataclass"
+    )
+
+
+def spec_name(spec: Spec) -> str:
+    """Return the short name that `parse_spec` reads, as in `"ivf/pq4"`."""
+    codes = getattr(spec, "codes", "float32")
+    return spec.kind if codes == "float32" else f"{spec.kind}/{codes}"
 
 
 def spec_to_dict(spec: Spec | Params) -> dict[str, Any]:
@@ -172,6 +276,14 @@ def spec_from_dict(data: Mapping[str, Any]) -> Spec:
     if kind not in _SPECS:
         raise SpecError(f"unknown structure {kind!r}")
     spec: Spec = _checked(_SPECS[kind], values)
+    return spec
+
+
+def structure_spec(data: Mapping[str, Any]) -> StructureSpec:
+    """Return the spec that `spec_to_dict` wrote, which says what to build: `auto` is an error."""
+    spec = spec_from_dict(data)
+    if isinstance(spec, AutoSpec):
+        raise SpecError("auto is no structure")
     return spec
 
 

@@ -1,14 +1,16 @@
-"""Clustered data, and how answers are compared with the truth."""
+"""Clustered data, every structure with its codes, and how answers are compared with the truth."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from vecindex.ann import Structure, exact_search, score_rows, top_k
+from vecindex.ann import Structure, drop_repeats, exact_search, score_rows, slots_for, top_k, write
 from vecindex.arrays import (
     BoolArray,
     Float32Array,
@@ -17,14 +19,81 @@ from vecindex.arrays import (
     UInt8Array,
     unit_rows,
 )
-from vecindex.spec import HnswSpec, IvfSpec, Params
-
-Mapper = Callable[[Float32Array], MappedRows]
-Loader = Callable[[Structure, MappedRows], Structure]
+from vecindex.spec import (
+    FlatParams,
+    FlatSpec,
+    HnswParams,
+    HnswSpec,
+    IvfParams,
+    IvfSpec,
+    Params,
+    StructureSpec,
+    spec_name,
+)
 
 DIM = 32
+ROWS = 3000  # of a case
 NEAR = 2e-6  # what float32 sums may differ by
-SPECS = {"hnsw": HnswSpec(m=6, ef_construction=40), "ivf": IvfSpec()}
+
+SPECS: dict[str, StructureSpec] = {
+    spec_name(spec): spec
+    for spec in (
+        *(FlatSpec(codes) for codes in ("bf16", "sq8", "pq4")),
+        *(HnswSpec(6, 40, codes) for codes in ("float32", "bf16", "sq8")),
+        *(IvfSpec(codes=codes) for codes in ("float32", "bf16", "sq8", "pq4")),
+    )
+}
+"""Every structure with every code that it has."""
+
+CASES = [
+    (name, dim)
+    for name, spec in SPECS.items()
+    # 4-bit codes take eight dimensions at a time: of these only 32 needs no padding.
+    for dim in ((32, 10, 30, 33) if spec.codes == "pq4" else (32, 33))
+]
+"""Names of structures and dimensions to try them in."""
+
+
+def generous(spec: StructureSpec) -> Params:
+    """Return parameters with which every structure finds nearly everything in `ROWS` rows."""
+    rescore = {"float32": None, "bf16": 3, "sq8": 4, "pq4": 80}[spec.codes]
+    if isinstance(spec, FlatSpec):
+        return FlatParams(rescore)
+    return HnswParams(128, rescore) if isinstance(spec, HnswSpec) else IvfParams(32, rescore)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """A structure with what it was built from; nobody may change them, and nothing can."""
+
+    name: str
+    spec: StructureSpec
+    vectors: MappedRows
+    queries: Float32Array
+    structure: Structure
+
+    @property
+    def good(self) -> Params:
+        """Give parameters with which it finds nearly everything."""
+        return generous(self.spec)
+
+    def answer(self, k: int, params: Params) -> tuple[Float32Array, Int64Array]:
+        """Return its answers to its queries."""
+        return answer(self.structure, self.vectors.rows, self.queries, k, params)
+
+    @cached_property
+    def truth(self) -> Int64Array:
+        """Give the nearest 100 rows of each query, by numpy alone."""
+        return exact_search(self.vectors.rows, self.queries, 100)[1]
+
+    def recall(self, k: int, params: Params) -> float:
+        """Return the share of the true k nearest in its answers."""
+        return share(self.answer(k, params)[1], self.truth[:, :k])
+
+
+Mapper = Callable[[Float32Array], MappedRows]
+Loader = Callable[[Structure, StructureSpec, MappedRows], Structure]
+Builder = Callable[[str, int], Case]
 
 
 def clustered(count: int, seed: int, dim: int = DIM, clusters: int = 20) -> Float32Array:
@@ -44,11 +113,21 @@ def read_mapped(path: Path) -> UInt8Array:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
+def data(structure: Structure) -> UInt8Array:
+    """Return the structure's bytes."""
+    pieces: list[bytes] = []
+    write(structure, lambda view: pieces.append(bytes(view)))
+    return np.frombuffer(b"".join(pieces), np.uint8)
+
+
 def answer(
     structure: Structure, matrix: Float32Array, queries: Float32Array, k: int, params: Params
 ) -> tuple[Float32Array, Int64Array]:
     """Return a structure's canonical scores and rows, as the index gets them."""
-    rows = structure.propose(queries, k, params)
+    slots = slots_for(structure.codes, params, k)
+    rows = structure.find(queries, slots, params)
+    if structure.repeats:
+        rows = drop_repeats(rows)
     return top_k(score_rows(matrix, queries, rows), rows, k)
 
 
@@ -56,7 +135,11 @@ def recall(
     matrix: Float32Array, queries: Float32Array, rows: Int64Array, live: BoolArray | None = None
 ) -> float:
     """Return the share of the true nearest that `rows` has, by numpy alone."""
-    _, truth = exact_search(matrix, queries, rows.shape[1], live)
+    return share(rows, exact_search(matrix, queries, rows.shape[1], live)[1])
+
+
+def share(rows: Int64Array, truth: Int64Array) -> float:
+    """Return the share of the true rows that stand in the rows found."""
     hits = [len(set(a) & set(b)) for a, b in zip(rows.tolist(), truth.tolist(), strict=True)]
     return sum(hits) / truth.size
 

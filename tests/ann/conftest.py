@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import mmap
+from functools import lru_cache
 
 import numpy as np
 import pytest
-from ann_data import SPECS, Loader, Mapper, clustered, read_mapped
+from ann_data import (
+    CASES,
+    DIM,
+    ROWS,
+    SPECS,
+    Builder,
+    Case,
+    Loader,
+    Mapper,
+    clustered,
+    read_mapped,
+)
 
 from vecindex.ann import Structure, build, load, write
 from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows
+from vecindex.spec import StructureSpec
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +48,11 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Loader:
     """Write a structure into a file and load it from there."""
     folder = tmp_path_factory.mktemp("structures")
 
-    def make(structure: Structure, vectors: MappedRows) -> Structure:
+    def make(structure: Structure, spec: StructureSpec, vectors: MappedRows) -> Structure:
         path = folder / f"{len(list(folder.iterdir()))}.faiss"
         with path.open("wb") as file:
             write(structure, file.write)
-        return load(structure.kind, read_mapped(path), vectors)
+        return load(spec, read_mapped(path), vectors)
 
     return make
 
@@ -57,12 +70,28 @@ def queries() -> Float32Array:
 
 
 @pytest.fixture(scope="session")
-def structures(vectors: MappedRows) -> dict[str, Structure]:
-    """Give one built structure of each kind; nobody may change them, and nothing can."""
-    return {kind: build(spec, vectors) for kind, spec in SPECS.items()}
+def built(mapped: Mapper) -> Builder:
+    """Build a structure by name and dimension when it is first asked for."""
+
+    @lru_cache
+    def rows(dim: int) -> MappedRows:
+        return mapped(clustered(ROWS, seed=1, dim=dim))
+
+    @lru_cache
+    def make(name: str, dim: int) -> Case:
+        vectors, asked = rows(dim), clustered(100, seed=2, dim=dim)
+        return Case(name, SPECS[name], vectors, asked, build(SPECS[name], vectors))
+
+    return make
 
 
-@pytest.fixture(scope="session", params=sorted(SPECS))
-def structure(request: pytest.FixtureRequest, structures: dict[str, Structure]) -> Structure:
-    """Give each structure in turn."""
-    return structures[request.param]
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def case(request: pytest.FixtureRequest, built: Builder) -> Case:
+    """Give each structure with each of its codes in turn, in several dimensions."""
+    return built(*request.param)
+
+
+@pytest.fixture(params=SPECS)
+def plain(request: pytest.FixtureRequest, built: Builder) -> Case:
+    """Give each structure with each of its codes in turn, in one dimension."""
+    return built(request.param, DIM)

@@ -7,76 +7,75 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ann_data import Loader, Mapper, answer, clustered, read_mapped
+from ann_data import DIM, ROWS, SPECS, Builder, Case, Loader, Mapper, clustered, data, read_mapped
 
-from vecindex.ann import Structure, build, load, write
+from vecindex.ann import hnsw, load, native, write
+from vecindex.ann.flat_codes import FlatSq
 from vecindex.ann.hnsw import Hnsw
+from vecindex.ann.ivf import IvfSq
+from vecindex.ann.ivf_pq import IvfPq
 from vecindex.ann.native import faiss, flat_view
-from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows, UInt8Array
+from vecindex.arrays import HEADER_BYTES, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
-from vecindex.spec import HnswSpec
+from vecindex.spec import FlatSpec, HnswSpec
 
 
-def data(structure: Structure) -> UInt8Array:
-    """Return the structure's bytes."""
-    pieces: list[bytes] = []
-    write(structure, lambda view: pieces.append(bytes(view)))
-    return np.frombuffer(b"".join(pieces), np.uint8)
-
-
-def test_round_trip(
-    structure: Structure, vectors: MappedRows, queries: Float32Array, reloaded: Loader
-) -> None:
-    again = reloaded(structure, vectors)
-    assert (again.kind, again.rows, again.size_bytes, again.grid()) == (
+def test_round_trip(case: Case, reloaded: Loader) -> None:
+    structure, again = case.structure, reloaded(case.structure, case.spec, case.vectors)
+    assert type(again) is type(structure)
+    assert (again.kind, again.codes, again.rows, again.size_bytes, again.grid()) == (
         structure.kind,
+        structure.codes,
         structure.rows,
         structure.size_bytes,
         structure.grid(),
     )
-    for params in structure.grid()[:6]:
-        for mine, other in zip(
-            answer(again, vectors.rows, queries, 10, params),
-            answer(structure, vectors.rows, queries, 10, params),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(mine, other)
+    assert getattr(again, "trained", None) == getattr(structure, "trained", None)
+    grid = structure.grid()
+    for params in (grid[0][0], case.good, grid[-1][-1]):
+        for slots in (10, 100):
+            np.testing.assert_array_equal(
+                again.find(case.queries, slots, params),
+                structure.find(case.queries, slots, params),
+            )
+        assert again.widen(params, 50) == structure.widen(params, 50)
     np.testing.assert_array_equal(data(again), data(structure))
 
 
-def test_the_file_may_cover_fewer_rows(
-    structure: Structure, mapped: Mapper, vectors: MappedRows, queries: Float32Array
-) -> None:
-    more = mapped(np.vstack([vectors.rows, clustered(500, seed=8)]))
-    again = load(structure.kind, data(structure), more)
-    params = structure.grid()[3]
-    assert again.rows == 6000
+def test_the_file_may_cover_fewer_rows(plain: Case, mapped: Mapper) -> None:
+    more = mapped(np.vstack([plain.vectors.rows, clustered(500, seed=8)]))
+    again = load(plain.spec, data(plain.structure), more)
+    assert again.rows == ROWS
     np.testing.assert_array_equal(
-        again.propose(queries, 10, params), structure.propose(queries, 10, params)
+        again.find(plain.queries, 40, plain.good),
+        plain.structure.find(plain.queries, 40, plain.good),
     )
 
 
-def test_everything_needed_is_kept_alive(
-    structure: Structure, mapped: Mapper, vectors: MappedRows, queries: Float32Array, tmp_path: Path
-) -> None:
-    params = structure.grid()[3]
-    expected = structure.propose(queries, 10, params)
+def test_everything_needed_is_kept_alive(plain: Case, mapped: Mapper, tmp_path: Path) -> None:
+    expected = plain.structure.find(plain.queries, 40, plain.good)
     file = tmp_path / "structure"
     with file.open("wb") as out:
-        write(structure, out.write)
-    again = load(structure.kind, read_mapped(file), mapped(vectors.rows.copy()))
+        write(plain.structure, out.write)
+    again = load(plain.spec, read_mapped(file), mapped(plain.vectors.rows.copy()))
     file.unlink()
     gc.collect()
     [np.full(10**6, 255, np.uint8) for _ in range(20)]  # would land where something was freed
-    np.testing.assert_array_equal(again.propose(queries, 10, params), expected)
+    np.testing.assert_array_equal(again.find(plain.queries, 40, plain.good), expected)
 
 
-def test_nothing_large_is_copied(vectors: MappedRows, structures: dict[str, Structure]) -> None:
-    loaded = load("hnsw", data(structures["hnsw"]), vectors)
-    assert isinstance(loaded, Hnsw)
-    assert not loaded.graph.hnsw.neighbors.is_owned
-    assert loaded.graph.storage.ntotal == len(vectors.rows)
-    assert loaded.size_bytes < vectors.rows.nbytes
+def test_nothing_large_is_copied(plain: Case) -> None:
+    loaded = load(plain.spec, data(plain.structure), plain.vectors)
+    if isinstance(loaded, Hnsw):
+        assert not loaded.index.hnsw.neighbors.is_owned
+    if loaded.codes == "float32":
+        assert loaded.size_bytes < plain.vectors.rows.nbytes
+    if loaded.kind == "hnsw" and loaded.codes == "float32":
+        assert loaded.index.storage.ntotal == ROWS
+    if isinstance(loaded, FlatSq):
+        assert not loaded.index.codes.is_owned
+    if isinstance(loaded, IvfSq | IvfPq):
+        assert loaded.index.ntotal == ROWS * (1 + loaded.repeats)
 
 
 def test_the_view_is_the_mapped_rows(mapped: Mapper) -> None:
@@ -90,8 +89,6 @@ def test_the_view_is_the_mapped_rows(mapped: Mapper) -> None:
 
 
 def test_a_layout_that_faiss_does_not_have(mapped: Mapper, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vecindex.ann import native
-
     vectors = mapped(clustered(50, seed=3))
     other = MappedRows(vectors.rows.copy(), vectors.buffer)
     with pytest.raises(RuntimeError, match="did not map"):
@@ -101,62 +98,138 @@ def test_a_layout_that_faiss_does_not_have(mapped: Mapper, monkeypatch: pytest.M
         flat_view(vectors)
 
 
-@pytest.mark.parametrize("code", [b"IxFI", b"ilod", b"IxMp", b"\0\0\0\0"])
-def test_type_codes_are_checked(
-    structure: Structure, vectors: MappedRows, code: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    damaged = data(structure).copy()
-    damaged[:4] = list(code)
-    monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("FAISS saw it"))
-    with pytest.raises(CorruptIndexError, match="type code"):
-        load(structure.kind, damaged, vectors)
-    with pytest.raises(CorruptIndexError, match="type code"):
-        load(structure.kind, damaged[:2], vectors)
+def type_codes(structure: UInt8Array, case: Case) -> list[int]:
+    """Return where FAISS's type codes stand in a structure's bytes."""
+    if case.name != "ivf/pq4":
+        return [0]
+    return [0, int(structure[-16:-8].view("<i8")[0])]  # of the scan, and of the lists
 
 
-def test_a_structure_of_another_kind(structures: dict[str, Structure], vectors: MappedRows) -> None:
-    with pytest.raises(CorruptIndexError, match="type code"):
-        load("hnsw", data(structures["ivf"]), vectors)
-    with pytest.raises(CorruptIndexError, match="type code"):
-        load("ivf", data(structures["hnsw"]), vectors)
-    with pytest.raises(CorruptIndexError, match="unknown structure 'pickle'"):
-        load("pickle", data(structures["hnsw"]), vectors)
+@pytest.mark.parametrize("code", [b"IxFl", b"ilod", b"IxMp", b"\0\0\0\0"])
+def test_type_codes_are_checked(plain: Case, code: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = data(plain.structure)
+    for place in type_codes(whole, plain):
+        damaged = whole.copy()
+        damaged[place : place + 4] = list(code)
+        if place == 0:
+            with monkeypatch.context() as patch:
+                patch.setattr(faiss, "read_index", lambda *_: pytest.fail("FAISS saw it"))
+                with pytest.raises(CorruptIndexError, match="type code"):
+                    load(plain.spec, damaged, plain.vectors)
+        else:
+            with pytest.raises(CorruptIndexError, match="type code"):
+                load(plain.spec, damaged, plain.vectors)
 
 
-def test_a_structure_over_other_rows(structure: Structure, mapped: Mapper) -> None:
-    fewer = mapped(clustered(5999, seed=1))
-    narrower = mapped(clustered(6000, seed=1, dim=31))
-    for other in (fewer, narrower):
-        with pytest.raises(CorruptIndexError, match="but there are"):
-            load(structure.kind, data(structure), other)
-
-
-def test_bytes_too_few_or_too_many(structure: Structure, vectors: MappedRows) -> None:
-    whole = data(structure)
-    for other in (np.append(whole, whole[:16]), whole[:-16]):
+@pytest.mark.parametrize("other", [*SPECS, "flat"])
+def test_bytes_of_another_structure(plain: Case, other: str, built: Builder) -> None:
+    if other != plain.name:
+        spec = SPECS.get(other, FlatSpec())
         with pytest.raises(CorruptIndexError):
-            load(structure.kind, np.ascontiguousarray(other), vectors)
+            load(spec, data(plain.structure), plain.vectors)
+
+
+def test_fewer_rows(case: Case, mapped: Mapper) -> None:
+    fewer = mapped(case.vectors.rows[: ROWS - 1].copy())
+    with pytest.raises(CorruptIndexError, match="but there are"):
+        load(case.spec, data(case.structure), fewer)
+
+
+@pytest.mark.parametrize("more", [-23, -1, 1, 2, 8])
+def test_rows_of_another_dimension(case: Case, more: int, mapped: Mapper) -> None:
+    own = case.vectors.rows.shape[1]
+    dim = own + more
+    same_codes = case.spec.codes == "pq4" and -(-dim // 8) == -(-own // 8)  # padded, they suit both
+    if dim > 0 and not same_codes:
+        other = mapped(clustered(ROWS, seed=1, dim=dim))
+        with pytest.raises(CorruptIndexError, match="but there are"):
+            load(case.spec, data(case.structure), other)
+
+
+def test_truncated_bytes(plain: Case) -> None:
+    whole = data(plain.structure)
+    size = len(whole)
+    ends = {*range(49), *range(size - 60, size), *np.linspace(49, size - 60, 60, dtype=int)}
+    for end in sorted(ends):
+        with pytest.raises(CorruptIndexError):
+            load(plain.spec, whole[:end].copy(), plain.vectors)
+
+
+@pytest.mark.parametrize("more", [1, 8, 16, 24, 1000])
+def test_too_many_bytes(plain: Case, more: int) -> None:
+    whole = data(plain.structure)
+    for tail in (whole[-more:], np.zeros(more, np.uint8)):
+        with pytest.raises(CorruptIndexError):
+            load(plain.spec, np.concatenate([whole, tail]), plain.vectors)
+
+
+def test_lists_that_do_not_add_up(built: Builder) -> None:
+    case = built("ivf", DIM)
+    whole, nlist = data(case.structure), case.structure.nlist
+    bounds = len(whole) - 24 - 4 * ROWS - 8 * (nlist + 1)
+    members = bounds + 8 * (nlist + 1)
+    for place, kind, values in [
+        (bounds, "<i8", [1]),  # the first list begins late
+        (bounds + 8, "<i8", [ROWS]),  # a list ends before it begins
+        (members - 8, "<i8", [ROWS - 1]),  # the last list ends early
+        (members, "<i4", [ROWS]),  # a row that does not exist
+        (members, "<i4", [-1]),
+        (len(whole) - 24, "<i8", [nlist + 1, ROWS, ROWS]),
+        (len(whole) - 24, "<i8", [0, ROWS, ROWS]),
+        (len(whole) - 24, "<i8", [nlist, ROWS - 2, ROWS]),
+        (len(whole) - 24, "<i8", [nlist, -1, ROWS]),
+        (len(whole) - 24, "<i8", [1 << 62, 1 << 62, ROWS]),
+    ]:
+        damaged = whole.copy()
+        raw = np.array(values, kind).view(np.uint8)
+        damaged[place : place + len(raw)] = raw
+        with pytest.raises(CorruptIndexError):
+            load(case.spec, damaged, case.vectors)
+
+
+def test_lists_of_other_codes(built: Builder) -> None:
+    """Put the scan of one structure before the lists of another."""
+    mine, other = data(built("ivf/pq4", DIM).structure), data(built("ivf/pq4", 10).structure)
+    scan, lists = (
+        mine[: type_codes(mine, built("ivf/pq4", DIM))[1]],
+        other[type_codes(other, built("ivf/pq4", 10))[1] : -16],
+    )
+    mixed = np.concatenate([scan, lists, mine[-16:]])
+    with pytest.raises(CorruptIndexError, match="do not fit"):
+        load(SPECS["ivf/pq4"], mixed, built("ivf/pq4", DIM).vectors)
 
 
 def test_a_graph_with_its_own_vectors_or_metric(mapped: Mapper) -> None:
     vectors = mapped(clustered(50, seed=3))
     full = faiss.IndexHNSWFlat(32, 4, faiss.METRIC_INNER_PRODUCT)
     full.add(vectors.rows)
-    with pytest.raises(CorruptIndexError, match="another metric, or vectors of its own"):
-        load("hnsw", faiss.serialize_index(full), vectors)
+    with pytest.raises(CorruptIndexError, match="vectors of its own"):
+        load(HnswSpec(), faiss.serialize_index(full), vectors)
     other = faiss.IndexHNSWFlat(32, 4, faiss.METRIC_L2)
     other.add(vectors.rows)
-    writer = faiss.VectorIOWriter()
-    faiss.write_index(other, writer, faiss.IO_FLAG_SKIP_STORAGE)
     with pytest.raises(CorruptIndexError, match="another metric"):
-        load("hnsw", faiss.vector_to_array(writer.data), vectors)
+        load(HnswSpec(), native.to_bytes(other, faiss.IO_FLAG_SKIP_STORAGE), vectors)
+
+
+@pytest.mark.parametrize("codes", ["bf16", "sq8"])
+def test_codes_of_another_metric(codes: str, mapped: Mapper) -> None:
+    vectors = mapped(clustered(50, seed=3))
+    kind = {"bf16": faiss.ScalarQuantizer.QT_bf16, "sq8": faiss.ScalarQuantizer.QT_8bit}[codes]
+    flat = faiss.IndexScalarQuantizer(DIM, kind, faiss.METRIC_L2)
+    graph = faiss.IndexHNSWSQ(DIM, kind, 4, faiss.METRIC_L2)
+    for index, spec in ((flat, FlatSpec(codes)), (graph, HnswSpec(codes=codes))):
+        index.train(vectors.rows)
+        index.add(vectors.rows)
+        with pytest.raises(CorruptIndexError):
+            load(spec, native.to_bytes(index), vectors)
 
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_errors_of_the_file_pass_unchanged(
-    structure: Structure, after: int, monkeypatch: pytest.MonkeyPatch
+    plain: Case, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"vecindex.ann.{structure.kind}._PIECE", 100_000)
+    monkeypatch.setattr(native, "_PIECE", 1000)
+    monkeypatch.setattr(hnsw, "_PIECE", 1000)
     full = OSError(28, "no space left")
     written = []
 
@@ -167,23 +240,21 @@ def test_errors_of_the_file_pass_unchanged(
         return len(view)
 
     with pytest.raises(OSError, match="no space left") as caught:
-        write(structure, fail)
+        write(plain.structure, fail)
     assert caught.value is full
-    assert len(data(structure)) >= structure.size_bytes  # the structure is whole
+    assert len(data(plain.structure)) >= plain.structure.size_bytes - 8 * ROWS  # it is whole
 
 
-def test_large_graphs_are_written_in_pieces(
-    vectors: MappedRows, monkeypatch: pytest.MonkeyPatch
+def test_large_structures_are_written_in_pieces(
+    plain: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vecindex.ann import hnsw
-
-    structure = build(HnswSpec(4, 10), vectors)
-    whole = data(structure)
+    whole = data(plain.structure)
+    monkeypatch.setattr(native, "_PIECE", 1000)
     monkeypatch.setattr(hnsw, "_PIECE", 1000)
-    sizes: list[int] = []
-    write(structure, lambda view: sizes.append(len(view)))
-    assert max(sizes) == 1000
-    assert sum(sizes) == len(whole)
+    pieces: list[bytes] = []
+    write(plain.structure, lambda view: pieces.append(bytes(view)))
+    assert len(pieces) > 1
+    assert b"".join(pieces) == whole.tobytes()
 
 
 def test_the_header_fits() -> None:

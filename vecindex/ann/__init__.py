@@ -3,11 +3,15 @@
 The only room that knows FAISS. It knows nothing of files, ids and texts: rows in, row numbers out.
 """
 
-from vecindex.ann.base import BuildInterrupted, Structure
-from vecindex.ann.calibrate import calibrate, candidates_for
+from vecindex.ann.base import BuildInterrupted, Structure, slots_for
+from vecindex.ann.calibrate import calibrate
+from vecindex.ann.candidates import candidates_for, drop_repeats
+from vecindex.ann.choose import Choice, choose
 from vecindex.ann.exact import exact_search
 from vecindex.ann.flat import LiveMask, search_flat, search_rows
 from vecindex.ann.ivf_build import lists_for
+from vecindex.ann.questions import Questions, questions, sample_for
+from vecindex.ann.scan import Scan
 from vecindex.ann.scores import score_rows, top_k
 from vecindex.ann.structures import build, load, write
 from vecindex.ann.threads import CORES
@@ -15,17 +19,25 @@ from vecindex.ann.threads import CORES
 __all__ = [
     "BuildInterrupted",
     "CORES",
+    "Choice",
     "LiveMask",
+    "Questions",
+    "Scan",
     "Structure",
     "build",
     "calibrate",
     "candidates_for",
+    "choose",
+    "drop_repeats",
     "exact_search",
     "lists_for",
     "load",
+    "questions",
+    "sample_for",
     "score_rows",
     "search_flat",
     "search_rows",
+    "slots_for",
     "top_k",
     "write",
 ]

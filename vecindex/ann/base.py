@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from vecindex.arrays import Float32Array, Int64Array
 from vecindex.errors import SpecError, VecindexError
 from vecindex.spec import Params
+
+if TYPE_CHECKING:
+    from vecindex.ann.scan import Scan
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with what is done and the total."""
@@ -32,6 +35,40 @@ def wrong_params(kind: str, params: Params) -> SpecError:
     return SpecError(f"{kind} takes no {type(params).__name__}")
 
 
+DEFAULT_RESCORE = {"float32": 1, "bf16": 2, "sq8": 2, "pq4": 20}
+"""Candidates for each row wanted, by codes, when params do not say."""
+
+RESCORE_LADDERS = {
+    "float32": (1,),
+    "bf16": (1, 2, 3),
+    "sq8": (1, 2, 3, 4),
+    "pq4": (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 80, 120, 160),
+}
+"""Values of `rescore` to calibrate, by codes."""
+
+
+def slots_for(codes: str, params: Params, k: int) -> int:
+    """Return how many candidates a structure is asked for when k rows are wanted.
+
+    Parameters
+    ----------
+    codes : str
+        Of the structure.
+    params : Params
+        Their `rescore` times `k`; but not fewer than for the k of the calibration, as how far codes
+        err does not depend on how few rows are wanted.
+    k : int
+        At least 1.
+
+    Returns
+    -------
+    int
+        At least k.
+    """
+    rescore = params.rescore or DEFAULT_RESCORE[codes]
+    return k if rescore == 1 else rescore * max(k, CALIBRATED_K)
+
+
 class Structure(Protocol):
     """An immutable approximate structure over the first rows of a matrix.
 
@@ -43,6 +80,10 @@ class Structure(Protocol):
         """The structure's name, as in its spec."""
 
     @property
+    def codes(self) -> str:
+        """How it holds rows, as in its spec."""
+
+    @property
     def rows(self) -> int:
         """The number of rows that the structure covers: row numbers 0 to `rows` - 1."""
 
@@ -50,36 +91,48 @@ class Structure(Protocol):
     def size_bytes(self) -> int:
         """Bytes of the structure itself, without the rows that it only refers to."""
 
-    def propose(
-        self, queries: Float32Array, k: int, params: Params, threads: int | None = None
+    @property
+    def repeats(self) -> bool:
+        """Whether `find` may name a row twice."""
+
+    @property
+    def scan(self) -> Scan | None:
+        """A fast scan of all rows' codes, if the structure has one."""
+
+    def find(
+        self, queries: Float32Array, slots: int, params: Params, threads: int | None = None
     ) -> Int64Array:
-        """Return candidate rows for each query, best first.
+        """Return candidate rows for each query.
 
         Parameters
         ----------
         queries : ndarray of float32, shape (q, dim)
             C-contiguous unit rows.
-        k : int
-            Candidates wanted, at least 1.
+        slots : int
+            Candidates wanted, at least 1; see `slots_for`.
         params : Params
-            Of the structure's own kind.
+            Of the structure's own kind. Their `rescore` is not looked at.
         threads : int or None
             None takes one for a single query and all cores for a batch.
 
         Returns
         -------
-        ndarray of int64, shape (q, k)
-            Row numbers, -1 pads. Score them with `score_rows` to get their order to the last bit.
+        ndarray of int64, shape (q, slots) or narrower
+            Row numbers, best first as far as the structure can tell, -1 pads at the end; the
+            first of them are what fewer slots would have given. Score them with `score_rows`.
         """
 
-    def grid(self) -> tuple[Params, ...]:
-        """Return parameters to calibrate, by rising cost; at least one."""
+    def grid(self) -> tuple[tuple[Params, ...], ...]:
+        """Return parameters to calibrate, by rising cost; those of a group differ in `rescore`."""
 
     def widen(self, params: Params, k: int) -> Params:
-        """Return the parameters for k candidates that keep what was calibrated for ten."""
+        """Return the parameters for k rows that keep what was calibrated for ten."""
 
     def exhaustive(self, params: Params) -> bool:
-        """Return whether a search with `params` looks at every row, so that it is exact."""
+        """Return whether `find` with `params` scores every row exactly."""
+
+    def scans(self, params: Params) -> bool:
+        """Return whether `find` with `params` scans the codes of all rows."""
 
     def write(self, write: WriteBytes) -> None:
         """Give the structure's bytes to `write`, piece by piece."""

@@ -2,63 +2,33 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import ParamSpec
 
 import numpy as np
 
-from vecindex.ann.base import Progress, ShouldStop, Structure, Watch
+from vecindex.ann.base import Progress, ShouldStop, Structure, Watch, slots_for
 from vecindex.ann.bounds import LowerBound
-from vecindex.ann.flat import LiveMask, search_flat
+from vecindex.ann.candidates import candidates_for, drop_repeats, mark_repeats
 from vecindex.ann.holdout import Holdout
+from vecindex.ann.questions import Questions, timed
 from vecindex.ann.scores import score_rows, top_k
-from vecindex.arrays import Float32Array, Int64Array
-from vecindex.results import Calibration, OperatingPoint
+from vecindex.arrays import BoolArray, Float32Array, Int64Array
+from vecindex.results import Calibration, Costs, OperatingPoint
 from vecindex.spec import Params
 
-P = ParamSpec("P")
-
-_TIE = 1e-6  # scores that near count as equal
 _ENOUGH_BOUND = 0.9995  # nobody needs parameters beyond
-_FEW_TIMINGS = 7  # queries that time a search whose recall is 1 by construction
+_TIMED = 25  # queries that time a setting
 _SLOW_MS = 1.0  # below, searching is so cheap that timings decide nothing
+_CHUNK = 500  # queries whose candidates are in memory at once
 
 
-def candidates_for(k: int, live: LiveMask | None) -> int:
-    """Return how many candidates to ask of a structure so that k of them should be live.
-
-    Parameters
-    ----------
-    k : int
-        Live rows wanted.
-    live : LiveMask or None
-        The live rows among those that the structure covers; None if all are.
-
-    Returns
-    -------
-    int
-        k if all rows live; otherwise so many more as dead rows are expected among the k, and
-        half as many again, at least one. Searches and their calibration use the same number.
-    """
-    dead = 0 if live is None else len(live) - live.count
-    if live is None or dead == 0 or live.count == 0:
-        return k
-    return min(len(live), k + -(-3 * k * dead // (2 * live.count)))
-
-
-def calibrate(  # noqa: PLR0913 - each is a choice of its own, and all but two have a default
+def calibrate(
     structure: Structure,
-    vectors: Float32Array,
+    asked: Questions,
     *,
-    live: LiveMask | None = None,
-    queries: Float32Array | None = None,
-    k: int = 10,
-    sample: int = 200,
-    seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = 0.99,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Calibration:
@@ -68,25 +38,15 @@ def calibrate(  # noqa: PLR0913 - each is a choice of its own, and all but two h
     ----------
     structure : Structure
         What to measure.
-    vectors : ndarray of float32, shape (n, dim)
-        C-contiguous unit rows, at least those that the structure covers; only these are searched.
-    live : LiveMask or None
-        Which of the n rows, or of the covered rows, live; None if all do.
-    queries : ndarray of float32, shape (q, dim), or None
-        Unit rows to ask, all of them. None asks a sample of the live rows themselves, each as if
-        it were not there (`Holdout`): it counts neither as its own neighbour nor as a result.
-    k : int
-        Neighbours asked for.
-    sample : int
-        Rows sampled as queries.
-    seed : int
-        Of the sample.
+    asked : Questions
+        Queries with their truth, over the rows that the structure covers. Those that are rows are
+        asked as if they were not there (`Holdout`): none finds itself.
     confidence : float
         Of each point's lower bound, one-sided.
     progress : callable or None
-        Called with points measured and points in total.
+        Called with groups of points measured and groups in total.
     should_stop : callable or None
-        Polled between points; True ends the work.
+        Polled between groups; True ends the work.
 
     Returns
     -------
@@ -101,139 +61,187 @@ def calibrate(  # noqa: PLR0913 - each is a choice of its own, and all but two h
 
     Notes
     -----
-    One query at a time on one thread, scored as a search scores it; dead rows are dropped after
-    the structure has proposed them, as a search does. A point that looks at every row is exact
-    by construction: its recall and bound are 1. See `LowerBound` for the other bounds.
+    Candidates are scored, and removed rows dropped, as a search does it. Points that differ in
+    `rescore` only share one search, as fewer candidates are the first of more; of such a group
+    the cheapest and the dearest are timed, one query at a time on one thread, and those between
+    are reckoned from these. A point that scores every row is exact by construction: its recall
+    and bound are 1. See `LowerBound` for the other bounds.
     """
-    matrix = vectors[: structure.rows]
-    live = None if live is None else live.head(structure.rows)
-    source = "rows" if queries is None else "queries"
-    if queries is None:
-        queries, own = _sample_rows(matrix, live, sample, seed)
-    else:
-        queries, own = np.ascontiguousarray(queries), np.full(len(queries), -1)
     watch = Watch(progress, should_stop)
     watch.check()
-    trial = _trial(Holdout(structure, own[own >= 0]), matrix, live, queries, own, k)
-    points: tuple[OperatingPoint, ...] = ()
-    exact_ms = 0.0
-    if trial.k > 0 and len(queries) > 0:
-        exact_ms = trial.exact_ms()
-        points = tuple(_climb(trial, LowerBound(trial.k, confidence), exact_ms, watch))
-    asked = len(queries) if points else 0
-    return Calibration(structure.kind, k, asked, source, exact_ms, points)
+    points: list[OperatingPoint] = []
+    costs = Costs(1e3 * asked.exact_ms / max(1, len(asked.matrix)), asked.row_us, 0.0)
+    if not asked.empty:
+        trial = _Trial(structure, asked, Holdout(structure, asked.own[asked.own >= 0]))
+        points = list(_climb(trial, LowerBound(asked.k, confidence), watch))
+        costs = trial.costs(costs)
+    return Calibration(
+        kind=structure.kind,
+        codes=structure.codes,
+        k=10,
+        queries=len(asked.queries) if points else 0,
+        source=asked.source,
+        exact_ms=asked.exact_ms,
+        costs=costs,
+        points=tuple(_worth_keeping(structure, points)),
+    )
 
 
-def _sample_rows(
-    matrix: Float32Array, live: LiveMask | None, sample: int, seed: int
-) -> tuple[Float32Array, Int64Array]:
-    """Return sampled live rows as queries, and their numbers."""
-    rows = np.arange(len(matrix)) if live is None else live.rows
-    chosen = np.random.default_rng(seed).choice(rows, min(sample, len(rows)), replace=False)
-    return np.ascontiguousarray(matrix[chosen]), chosen
+def _worth_keeping(structure: Structure, points: list[OperatingPoint]) -> list[OperatingPoint]:
+    """Return by rising cost what no cheaper point equals in recall, and all points of a scan."""
+    kept: list[OperatingPoint] = []
+    best = -1.0
+    for point in sorted(points, key=lambda point: (point.latency_ms, -point.recall)):
+        if point.recall > best or structure.scans(_params(structure, point)):
+            kept.append(point)
+        best = max(best, point.recall)
+    return kept
 
 
-def _climb(
-    trial: _Trial, bound: LowerBound, exact_ms: float, watch: Watch
-) -> Iterator[OperatingPoint]:
-    """Yield points by rising cost until more cost buys nothing."""
-    grid = trial.holdout.structure.grid()
-    perfect = 0
-    for number, params in enumerate(grid):
+def _params(structure: Structure, point: OperatingPoint) -> Params:
+    sample = structure.grid()[0][0]
+    return type(sample)(**point.params)
+
+
+def _climb(trial: _Trial, bound: LowerBound, watch: Watch) -> Iterator[OperatingPoint]:
+    """Yield points, group after group, until more cost buys nothing."""
+    grid = trial.structure.grid()
+    exact_ms, perfect, done = trial.asked.exact_ms, 0, False
+    for number, group in enumerate(grid):
         watch.check()
-        if trial.holdout.structure.exhaustive(params):
-            point = OperatingPoint(asdict(params), 1.0, 1.0, trial.latency_ms(params))
-        else:
-            recalls, latency_ms = trial.measure(params)
-            point = OperatingPoint(
-                asdict(params), float(recalls.mean()), bound.of(recalls), latency_ms
-            )
-        yield point
+        if done and not trial.structure.scans(group[0]):
+            continue  # a scan is measured in any case: filters need it
+        points = trial.measure(group, bound)
+        yield from points
         watch.report(number + 1, len(grid))
-        perfect += point.recall == 1.0
-        slow = point.latency_ms > exact_ms > _SLOW_MS  # exact search is better than what follows
-        if point.bound >= _ENOUGH_BOUND or perfect == 2 or slow:
-            watch.report(len(grid), len(grid))
-            return
-
-
-def _trial(
-    holdout: Holdout,
-    matrix: Float32Array,
-    live: LiveMask | None,
-    queries: Float32Array,
-    own: Int64Array,
-    k: int,
-) -> _Trial:
-    """Search the truth, a row itself not being part of it."""
-    itself = int((own >= 0).any())
-    alive = len(matrix) if live is None else live.count
-    k = max(0, min(k, alive - itself))
-    truth, rows = search_flat(matrix, queries, k + itself, live)
-    if itself:
-        truth, _ = top_k(np.where(rows == own[:, None], -np.inf, truth), rows, k)
-    worst = truth[:, k - 1] if k else np.empty(len(queries), np.float32)
-    return _Trial(holdout, matrix, live, queries, own, k, worst - np.float32(_TIE))
+        best = max(points, key=lambda point: point.recall)
+        perfect += best.recall == 1.0
+        slow = min(p.latency_ms for p in points) > exact_ms > _SLOW_MS  # exact is better then
+        done = done or best.bound >= _ENOUGH_BOUND or perfect == 2 or slow
+    watch.report(len(grid), len(grid))
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """What every point is measured with."""
+    """A structure, and what every group of points is measured with."""
 
+    structure: Structure
+    asked: Questions
     holdout: Holdout
-    matrix: Float32Array
-    live: LiveMask | None
-    queries: Float32Array
-    own: Int64Array  # (q,) the row that a query is, -1 if none
-    k: int
-    good_enough: Float32Array  # (q,) scores from here on belong to the true k
 
-    def measure(self, params: Params) -> tuple[Float32Array, float]:
-        """Return each query's recall, shape (q,), and the median latency in milliseconds."""
-        found, seconds = self._run(params, len(self.queries))
-        hits = np.array(
-            [(s >= least).sum() for s, least in zip(found, self.good_enough, strict=True)]
-        )
-        return (hits / self.k).astype(np.float32), 1000 * median(seconds)
+    def measure(self, group: Sequence[Params], bound: LowerBound) -> list[OperatingPoint]:
+        """Return the points of parameters that differ in `rescore` only."""
+        dearest = group[-1]
+        slots = [self._slots(params) for params in group]
+        if self.structure.exhaustive(dearest):
+            seconds = self._time(dearest, slots[-1])
+            return [OperatingPoint(_plain(dearest), 1.0, 1.0, 1e3 * seconds)]
+        if self.holdout.rewires:
+            good, seconds = self._one_by_one(dearest, slots[-1])
+            times = [self._time(group[0], slots[0]) if len(group) > 1 else seconds, seconds]
+        else:
+            good = self._in_batches(dearest, slots[-1])
+            times = [self._time(group[i], slots[i]) for i in (0, -1)]
+        found = np.cumsum(good, axis=1)
+        between = np.interp(slots, [slots[0], max(slots[-1], slots[0] + 1)], times)
+        points = []
+        for params, width, latency in zip(group, slots, between.tolist(), strict=True):
+            hits = found[:, min(width, found.shape[1]) - 1]
+            recalls = (np.minimum(hits, self.asked.k) / self.asked.k).astype(np.float32)
+            points.append(
+                OperatingPoint(
+                    _plain(params), float(recalls.mean()), bound.of(recalls), 1e3 * latency
+                )
+            )
+        return points
 
-    def latency_ms(self, params: Params) -> float:
-        """Return the median latency in milliseconds over a few queries."""
-        return 1000 * median(self._run(params, _FEW_TIMINGS)[1])
+    def _slots(self, params: Params) -> int:
+        slots = slots_for(self.structure.codes, params, self.asked.k)
+        most = self.structure.rows * (1 + self.structure.repeats)
+        return min(candidates_for(slots, self.asked.live), most)
 
-    def exact_ms(self) -> float:
-        """Return the median latency of exact search in milliseconds."""
-        count = min(_FEW_TIMINGS, len(self.queries))
-        return 1000 * median(_timed(self._ask_exactly, i)[1] for i in range(count))
+    def _in_batches(self, params: Params, slots: int) -> BoolArray:
+        """Return which candidates belong to the true k, shape (q, slots), ranked by the codes."""
+        asked = self.asked
+        found = []
+        for start in range(0, len(asked.queries), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            rows = self._find(asked.queries[part], asked.own[part], slots, params, None)
+            scores = score_rows(asked.matrix, asked.queries[part], rows)
+            found.append(scores >= asked.good_enough[part, None])
+        return np.concatenate(found)
 
-    def _run(self, params: Params, count: int) -> tuple[list[Float32Array], list[float]]:
-        wanted = candidates_for(self.k, self.live)
-        wide = self.holdout.structure.widen(params, wanted)
-        self._ask(0, wide, wanted)  # warms caches up
-        count = min(count, len(self.queries))
-        runs = []
-        for number in range(count):
-            with self.holdout.hiding(int(self.own[number])):
-                runs.append(_timed(self._ask, number, wide, wanted))
-        return [scores for scores, _ in runs], [seconds for _, seconds in runs]
+    def _one_by_one(self, params: Params, slots: int) -> tuple[BoolArray, float]:
+        """Return the same for a graph that hides each query's row, and the median seconds."""
+        asked, found, seconds = self.asked, [], []
+        for number, own in enumerate(asked.own.tolist()):
+            query = asked.queries[number : number + 1]
+            with self.holdout.hiding(own):
+                rows, time = timed(self._find, query, asked.own[[number]], slots, params, 1)
+            scores, more = timed(score_rows, asked.matrix, query, rows)
+            found.append(scores >= asked.good_enough[number])
+            seconds.append(time + more)
+        return np.concatenate(found), median(seconds)
 
-    def _ask(self, number: int, params: Params, wanted: int) -> Float32Array:
-        """Return the scores found for one query, the query's own row left out."""
-        query, own = self.queries[number : number + 1], self.own[number]
-        rows = self.holdout.structure.propose(query, wanted + int(own >= 0), params, 1)
-        if self.live is not None:
-            rows = np.where(self.live.mask[rows], rows, -1)
-        if own >= 0:
-            rows = np.where(rows == own, -1, rows)
-        scores: Float32Array = top_k(score_rows(self.matrix, query, rows), rows, self.k)[0][0]
-        return scores
+    def _find(
+        self,
+        queries: Float32Array,
+        own: Int64Array,
+        slots: int,
+        params: Params,
+        threads: int | None,
+    ) -> Int64Array:
+        """Return candidates as ranked; none dead, none twice, none the query's own row."""
+        asks_rows = int(self.asked.source == "rows")
+        repeats = 1 + self.structure.repeats
+        wide = self.structure.widen(params, candidates_for(self.asked.k, self.asked.live))
+        rows = self.holdout.structure.find(queries, slots + asks_rows * repeats, wide, threads)
+        if asks_rows:
+            others = np.argsort(rows == own[:, None], axis=1, kind="stable")  # its own go last
+            rows = np.take_along_axis(rows, others, 1)[:, :slots]
+            rows = np.where(rows == own[:, None], -1, rows)
+        if self.structure.repeats and not self.structure.scans(params):
+            rows = mark_repeats(rows)
+        if self.asked.live is not None:
+            rows = np.where(self.asked.live.mask[rows], rows, -1)
+        return np.ascontiguousarray(rows)
 
-    def _ask_exactly(self, number: int) -> Float32Array:
-        return search_flat(self.matrix, self.queries[number : number + 1], self.k, self.live)[0]
+    def _time(self, params: Params, slots: int) -> float:
+        """Return the median seconds of one query."""
+        asked = self.asked
+        wide = self.structure.widen(params, candidates_for(asked.k, asked.live))
+        count = min(_TIMED, len(asked.queries))
+        runs = [
+            timed(self._search, asked.queries[i : i + 1], slots, wide)[1] for i in range(-1, count)
+        ]
+        return median(runs[1:])  # the first warms caches up
+
+    def _search(self, query: Float32Array, slots: int, params: Params) -> Float32Array:
+        """Search as searches do."""
+        rows = self.structure.find(query, slots, params, 1)
+        if self.structure.repeats and not self.structure.scans(params):
+            rows = drop_repeats(rows)
+        if self.asked.live is not None:
+            rows = np.where(self.asked.live.mask[rows] & (rows >= 0), rows, -1)
+        return top_k(score_rows(self.asked.matrix, query, rows), rows, self.asked.k)[0]
+
+    def costs(self, known: Costs) -> Costs:
+        """Return the costs with those of the structure's scan."""
+        asked = self.asked
+        few = asked.own[:1].clip(0)[None]
+        calls = [
+            timed(lambda: top_k(score_rows(asked.matrix, asked.queries[:1], few), few, 1))[1]
+            for _ in range(_TIMED)
+        ]
+        call_us, scan_us = 1e6 * median(calls), None
+        if self.structure.scan is not None:
+            scan = self.structure.scan
+            runs = [timed(scan.find, asked.queries[i % len(asked.queries)][None], 10, 1)[1]
+                    for i in range(_TIMED)]  # fmt: skip
+            scan_us = 1e6 * median(runs) / scan.count
+        return Costs(known.exact_row_us, known.row_us, call_us, scan_us)
 
 
-def _timed(
-    call: Callable[P, Float32Array], *args: P.args, **kwargs: P.kwargs
-) -> tuple[Float32Array, float]:
-    start = time.perf_counter()
-    value = call(*args, **kwargs)
-    return value, time.perf_counter() - start
+def _plain(params: Params) -> dict[str, int]:
+    """Return the parameters that are set."""
+    return {name: value for name, value in asdict(params).items() if value is not None}

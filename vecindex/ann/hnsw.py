@@ -1,4 +1,4 @@
-"""HNSW: a graph over the mapped rows, which holds links only and no vectors of its own."""
+"""HNSW: a graph over the mapped rows, or over codes of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Any, ClassVar
 
-import numpy as np
-
-from vecindex.ann.base import CALIBRATED_K, Watch, WriteBytes, wrong_params
-from vecindex.ann.native import check_type_code, faiss, flat_view, pointer, read_view, to_bytes
-from vecindex.ann.threads import in_pieces, use_threads
+from vecindex.ann.base import CALIBRATED_K, RESCORE_LADDERS, Watch, WriteBytes, wrong_params
+from vecindex.ann.flat_codes import QUANTIZERS, training_rows
+from vecindex.ann.native import check_type_code, faiss, flat_view, read_view, to_bytes
+from vecindex.ann.native_search import NativeIndex
+from vecindex.ann.threads import use_threads
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
 from vecindex.spec import HnswParams, HnswSpec, Params
 
-_TYPE_CODE = b"IHNf"
+_TYPE_CODES = {"float32": b"IHNf", "bf16": b"IHNs", "sq8": b"IHNs"}
 _CHUNK = 4096  # rows linked between two looks at the clock: about a second on two cores
 _PIECE = 1 << 24  # bytes given to a file at once
 _EF_LADDER = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
@@ -26,8 +26,8 @@ def _search_params(ef_search: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=ef_search)
 
 
-class Hnsw:
-    """A finished graph, read from its bytes and put upon the rows that it links.
+class Hnsw(NativeIndex):
+    """A finished graph, read from its bytes.
 
     Parameters
     ----------
@@ -35,13 +35,15 @@ class Hnsw:
         The graph as `write` gave it, of bytes known to be undamaged. Kept, not copied.
     vectors : MappedRows
         The rows, at least as many as the graph links. Kept, not copied.
+    codes : str
+        `"float32"`: the graph is put upon the rows; otherwise it has codes of its own.
 
     Attributes
     ----------
     rows : int
         Rows that the graph links.
     buffer, vectors
-        As given; not to be changed, nor is `graph`, FAISS's own object.
+        As given; not to be changed, nor is `index`, FAISS's own object.
 
     Raises
     ------
@@ -50,70 +52,76 @@ class Hnsw:
     """
 
     kind: ClassVar[str] = "hnsw"
+    repeats: ClassVar[bool] = False
+    scan = None
 
-    def __init__(self, buffer: UInt8Array, vectors: MappedRows) -> None:
-        check_type_code(buffer, _TYPE_CODE, self.kind)
-        graph, self._reader = read_view(buffer)
-        _check(graph, vectors)
-        self._flat = flat_view(vectors)
-        graph.storage = self._flat
-        graph.own_fields = False
+    def __init__(self, buffer: UInt8Array, vectors: MappedRows, codes: str = "float32") -> None:
+        check_type_code(buffer, _TYPE_CODES[codes], self.kind)
+        graph, reader = read_view(buffer)
+        _check(graph, vectors, codes)
+        flat = None
+        if codes == "float32":
+            flat = flat_view(vectors)
+            graph.storage = flat
+            graph.own_fields = False
         # FAISS holds bare pointers into these.
-        self.buffer, self.vectors, self.graph = buffer, vectors, graph
-        self._search = graph.search_c
-        self.rows: int = graph.ntotal
+        super().__init__(graph, (flat, reader))
+        self.buffer, self.vectors, self.codes = buffer, vectors, codes
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the graph; the rows are not part of it."""
+        """Bytes of the graph and its codes; the rows are not part of it."""
         return self.buffer.nbytes
 
     @property
     def spec(self) -> HnswSpec:
         """How the graph was linked."""
-        hnsw = self.graph.hnsw
-        return HnswSpec(hnsw.nb_neighbors(1), hnsw.efConstruction)
+        hnsw = self.index.hnsw
+        return HnswSpec(hnsw.nb_neighbors(1), hnsw.efConstruction, self.codes)
 
-    def propose(
-        self, queries: Float32Array, k: int, params: Params, threads: int | None = None
+    def find(
+        self, queries: Float32Array, slots: int, params: Params, threads: int | None = None
     ) -> Int64Array:
-        """Return candidate rows, shape (q, k), best first, -1 pads; see `Structure`."""
+        """Return candidate rows, best first as far as codes tell; see `Structure`."""
         if not isinstance(params, HnswParams):
             raise wrong_params(self.kind, params)
-        rows = np.empty((len(queries), k), np.int64)
-        scores = np.empty((len(queries), k), np.float32)
-        wanted = _search_params(params.ef_search)
+        return self.search(queries, slots, _search_params(params.ef_search), threads)
 
-        def search(part: slice) -> None:
-            """Search for some of the queries, on the thread that calls."""
-            asked = queries[part]
-            self._search(
-                len(asked), pointer(asked), k, pointer(scores[part]), pointer(rows[part]), wanted
-            )
-
-        in_pieces(search, len(queries), threads)
-        return rows
-
-    def grid(self) -> tuple[Params, ...]:
+    def grid(self) -> tuple[tuple[Params, ...], ...]:
         """Return `ef_search` from 16 upwards, as far as it is below the number of rows."""
         first, *others = _EF_LADDER
-        return tuple(HnswParams(ef) for ef in (first, *takewhile(self.rows.__gt__, others)))
+        if self.codes == "float32":
+            ladder: tuple[int | None, ...] = (None,)
+        else:
+            ladder = RESCORE_LADDERS[self.codes]
+        return tuple(
+            tuple(
+                HnswParams(ef, rescore)
+                for rescore in ladder
+                if rescore is None or rescore * CALIBRATED_K <= ef
+            )
+            for ef in (first, *takewhile(self.rows.__gt__, others))
+        )
 
     def widen(self, params: Params, k: int) -> Params:
-        """Return the parameters for k candidates that keep what was calibrated for ten.
+        """Return the parameters for k rows that keep what was calibrated for ten.
 
         The walk keeps the `ef_search` best rows that it saw, and must keep clearly more than are
-        wanted. Two more for each candidate more than ten kept the recall on real embeddings, for
+        wanted. Two more for each row more than ten kept the recall on real embeddings, for
         k from 11 to 100 and any `ef_search`; growing in proportion to k cost three times that.
         """
         if not isinstance(params, HnswParams):
             raise wrong_params(self.kind, params)
         if k <= CALIBRATED_K:
             return params
-        return HnswParams(params.ef_search + 2 * (k - CALIBRATED_K))
+        return HnswParams(params.ef_search + 2 * (k - CALIBRATED_K), params.rescore)
 
     def exhaustive(self, params: Params) -> bool:
         """Return False: a walk may miss a row with any parameters."""
+        return False
+
+    def scans(self, params: Params) -> bool:
+        """Return False: a walk is no scan."""
         return False
 
     def write(self, write: WriteBytes) -> None:
@@ -153,13 +161,15 @@ def build_hnsw(
 
     Notes
     -----
-    FAISS adds rows to a graph only together with their vectors, so a copy of all vectors is in
-    memory during the build.
+    FAISS adds rows to a graph only together with their vectors, so a copy of all vectors, or
+    of their codes, is in memory during the build.
     """
     count, dim = vectors.rows.shape
     use_threads(threads)
     if base is not None and base.spec != spec:
         base = None
+    if spec.codes != "float32":
+        return _build_coded(spec, vectors, base, watch)
     storage = faiss.IndexFlatIP(dim)
     storage.codes.resize(vectors.rows.nbytes)  # reserves the memory once; emptied it is kept
     storage.codes.resize(0)
@@ -171,6 +181,23 @@ def build_hnsw(
     for chunk in watch.chunks(graph.ntotal, count, _CHUNK):
         graph.add(vectors.rows[chunk])
     return Hnsw(to_bytes(graph, faiss.IO_FLAG_SKIP_STORAGE), vectors)
+
+
+def _build_coded(spec: HnswSpec, vectors: MappedRows, base: Hnsw | None, watch: Watch) -> Hnsw:
+    """Return a graph over codes of all rows, which are part of it."""
+    rows = vectors.rows
+    if base is None:
+        graph = faiss.IndexHNSWSQ(
+            rows.shape[1], QUANTIZERS[spec.codes], spec.m, faiss.METRIC_INNER_PRODUCT
+        )
+        graph.hnsw.efConstruction = spec.ef_construction
+        graph.train(training_rows(rows))
+    else:
+        graph = faiss.deserialize_index(base.buffer)
+    graph.hnsw.rng = faiss.RandomGenerator(12345 + graph.ntotal)
+    for chunk in watch.chunks(graph.ntotal, len(rows), _CHUNK):
+        graph.add(rows[chunk])
+    return Hnsw(to_bytes(graph), vectors, spec.codes)
 
 
 def _growing(spec: HnswSpec, dim: int, storage: Any, base: Hnsw | None) -> Any:
@@ -186,7 +213,7 @@ def _growing(spec: HnswSpec, dim: int, storage: Any, base: Hnsw | None) -> Any:
     return graph
 
 
-def _check(graph: Any, vectors: MappedRows) -> None:
+def _check(graph: Any, vectors: MappedRows, codes: str) -> None:
     count, dim = vectors.rows.shape
     levels = graph.hnsw.levels.size()
     if graph.d != dim or graph.ntotal > count or levels != graph.ntotal:
@@ -194,5 +221,12 @@ def _check(graph: Any, vectors: MappedRows) -> None:
             f"the graph links {graph.ntotal} rows ({levels} levels) of dimension {graph.d}, "
             f"but there are {count} rows of dimension {dim}"
         )
-    if graph.metric_type != faiss.METRIC_INNER_PRODUCT or graph.storage is not None:
-        raise CorruptIndexError("the graph has another metric, or vectors of its own")
+    if graph.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise CorruptIndexError("the graph has another metric")
+    if codes == "float32":
+        if graph.storage is not None:
+            raise CorruptIndexError("the graph has vectors of its own")
+        return
+    own = None if graph.storage is None else faiss.downcast_index(graph.storage)
+    if own is None or (own.sq.qtype, own.ntotal) != (QUANTIZERS[codes], graph.ntotal):
+        raise CorruptIndexError(f"the graph has no {codes} codes of its rows")

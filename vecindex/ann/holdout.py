@@ -40,10 +40,15 @@ class Holdout:
         self._links: np.ndarray[Any, np.dtype[np.int32]] = np.empty(0, np.int32)
         self._detours: dict[int, tuple[Int64Array, Int64Array]] = {}
         if isinstance(structure, Hnsw) and len(rows):
-            copy = Hnsw(structure.buffer.copy(), structure.vectors)
+            copy = Hnsw(structure.buffer.copy(), structure.vectors, structure.codes)
             self.structure = copy
             self._links = _links(copy)
             self._detours = _detours(copy, self._links, rows)
+
+    @property
+    def rewires(self) -> bool:
+        """Whether hiding a row changes the structure, so that queries must go one by one."""
+        return len(self._detours) > 0
 
     @contextmanager
     def hiding(self, row: int) -> Iterator[Structure]:
@@ -69,7 +74,7 @@ class Holdout:
 
 def _links(structure: Hnsw) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Return the graph's links as a writable view: all lists one after the other, -1 pads."""
-    neighbors = structure.graph.hnsw.neighbors
+    neighbors = structure.index.hnsw.neighbors
     links: np.ndarray[Any, np.dtype[np.int32]]
     links = faiss.rev_swig_ptr(neighbors.data(), neighbors.size())
     return links
@@ -97,7 +102,7 @@ class _Lists:
     """Finds a graph's link lists; they are FAISS's, level after level for each row."""
 
     def __init__(self, structure: Hnsw, links: np.ndarray[Any, np.dtype[np.int32]]) -> None:
-        hnsw = structure.graph.hnsw
+        hnsw = structure.index.hnsw
         self._offsets = faiss.vector_to_array(hnsw.offsets).astype(np.int64)
         self._levels = faiss.vector_to_array(hnsw.cum_nneighbor_per_level).astype(np.int64)
         self._links = links

@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from vecindex.ann import codebook
 from vecindex.ann.base import Watch
-from vecindex.ann.ivf import Ivf
+from vecindex.ann.flat_codes import QUANTIZERS, training_rows
+from vecindex.ann.ivf import Ivf, IvfSq
+from vecindex.ann.ivf_pq import IvfPq, assign, fill
 from vecindex.ann.native import faiss
+from vecindex.ann.scan import Scan
 from vecindex.ann.threads import use_threads
-from vecindex.arrays import Float32Array, MappedRows
+from vecindex.arrays import Float32Array, Int64Array, MappedRows
 from vecindex.spec import IvfSpec
 
 _CHUNK = 16_384  # rows put into lists between two looks at the clock
 _LEAST_PER_LIST = 39  # training rows a centroid; FAISS warns below
 _MOST_PER_LIST = 64  # more train longer and gain nothing measurable
+_ITERATIONS = 10
 _SEED = 1234
 
 
@@ -33,27 +38,31 @@ def lists_for(spec: IvfSpec, rows: int) -> int:
     Returns
     -------
     int
-        About twice the square root of `rows`, but so few that each list has 39 to train on.
+        About twice the square root of `rows`, for 4-bit codes about the power of two next to the
+        square root; but so few that each list has 39 to train on.
     """
     if spec.nlist is not None:
         return max(1, min(spec.nlist, rows))
-    return max(1, min(2 * math.isqrt(rows), rows // _LEAST_PER_LIST))
+    wanted = 2 * math.isqrt(rows)
+    if spec.codes == "pq4":
+        wanted = 1 << max(0, round(math.log2(max(1, 1.2 * math.sqrt(rows)))))
+    return max(1, min(wanted, rows // _LEAST_PER_LIST))
 
 
 def build_ivf(
-    spec: IvfSpec, vectors: MappedRows, base: Ivf | None, threads: int | None, watch: Watch
-) -> Ivf:
-    """Return lists over all rows, trained anew or with the centroids of `base`.
+    spec: IvfSpec, vectors: MappedRows, base: object, threads: int | None, watch: Watch
+) -> Ivf | IvfSq | IvfPq:
+    """Return lists over all rows, trained anew or with the centroids and codes of `base`.
 
     Parameters
     ----------
     spec : IvfSpec
-        How many lists.
+        How many lists, and of what.
     vectors : MappedRows
-        The rows, which are copied into the lists.
-    base : Ivf or None
-        Lists over the first of these rows; not modified. Their centroids stay until there are
-        more than twice the rows that these were trained with.
+        The rows.
+    base : object
+        A structure over the first of these rows; not modified. If it is of the same kind, its
+        centroids stay until there are more than twice the rows that these were trained with.
     threads : int or None
         None takes all cores.
     watch : Watch
@@ -61,7 +70,7 @@ def build_ivf(
 
     Returns
     -------
-    Ivf
+    Ivf, IvfSq or IvfPq
         The same lists for any number of threads.
 
     Raises
@@ -72,43 +81,90 @@ def build_ivf(
     rows = vectors.rows
     use_threads(threads)
     watch.check()
-    if base is None or len(rows) > 2 * base.trained or base.nlist != lists_for(spec, base.trained):
-        index, trained = _train(rows, lists_for(spec, len(rows))), len(rows)
+    usable = _usable(spec, base, len(rows))
+    trained = len(rows) if usable is None else usable.trained
+    if usable is None:
+        quantizer = _train(rows, lists_for(spec, len(rows)))
     else:
-        index, trained = _copy(base), base.trained
-    for chunk in watch.chunks(index.ntotal, len(rows), _CHUNK):
-        index.add(rows[chunk])
-    return Ivf(index, trained)
+        quantizer = _centroids(usable.quantizer)
+    if spec.codes == "pq4":
+        words = codebook.empty_like(usable.index) if isinstance(usable, IvfPq) else None
+        return _build_pq(rows, quantizer, words, trained, threads, watch)
+    if spec.codes != "float32":
+        return _build_sq(spec, rows, quantizer, trained, watch)
+    lists = np.empty(len(rows), np.int64)
+    for chunk in watch.chunks(0, len(rows), _CHUNK):
+        lists[chunk] = quantizer.search(rows[chunk], 1)[1][:, 0]
+    members = np.argsort(lists, kind="stable").astype(np.int32)
+    sizes = np.bincount(lists, minlength=quantizer.ntotal)
+    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Ivf(quantizer, members, bounds, trained, vectors)
+
+
+def _usable(spec: IvfSpec, base: object, rows: int) -> Ivf | IvfSq | IvfPq | None:
+    """Return the earlier structure if its centroids may stay."""
+    if not isinstance(base, Ivf | IvfSq | IvfPq) or base.codes != spec.codes:
+        return None
+    same = base.nlist == lists_for(spec, base.trained)
+    return base if same and rows <= 2 * base.trained else None
 
 
 def _train(rows: Float32Array, nlist: int) -> Any:
-    """Return empty lists around centroids made from a seeded sample of the rows."""
+    """Return centroids made from a seeded sample of the rows."""
     dim = rows.shape[1]
     quantizer = faiss.IndexFlatIP(dim)
-    index = faiss.IndexIVFFlat(quantizer, dim, nlist, faiss.METRIC_INNER_PRODUCT)
     if len(rows) == 0:  # nothing to train with: any centroid will do
         quantizer.add(np.eye(1, dim, dtype=np.float32))
-        index.is_trained = True
-        return index
-    index.cp.spherical = True
-    index.cp.seed = _SEED
-    index.cp.min_points_per_centroid = 1  # a given nlist may be large: no warning on stderr
-    index.cp.max_points_per_centroid = _MOST_PER_LIST
+        return quantizer
+    clustering = faiss.Clustering(dim, nlist)
+    clustering.niter = _ITERATIONS
+    clustering.spherical = True
+    clustering.seed = _SEED
+    clustering.min_points_per_centroid = 1  # a given nlist may be large: no warning on stderr
+    clustering.max_points_per_centroid = _MOST_PER_LIST
     count = min(len(rows), _MOST_PER_LIST * nlist)
     sample = np.random.default_rng(_SEED).choice(len(rows), count, replace=False)
-    index.train(rows[np.sort(sample)])
-    return index
+    clustering.train(rows[np.sort(sample)], quantizer)
+    return quantizer
 
 
-def _copy(base: Ivf) -> Any:
-    """Return lists of their own memory with the content of `base`, which may be mapped."""
-    source = base.index
-    quantizer = faiss.IndexFlatIP(source.d)
-    quantizer.add(source.quantizer.reconstruct_n(0, source.nlist))
-    index = faiss.IndexIVFFlat(quantizer, source.d, source.nlist, faiss.METRIC_INNER_PRODUCT)
-    # FAISS's own clone of mapped lists stays mapped, and kills the process when added to.
-    lists = source.invlists
-    for number, size in enumerate(base.sizes.tolist()):
-        index.invlists.add_entries(number, size, lists.get_ids(number), lists.get_codes(number))
-    index.ntotal = source.ntotal
-    return index
+def _centroids(quantizer: Any) -> Any:
+    """Return the same centroids in memory of their own."""
+    copy = faiss.IndexFlatIP(quantizer.d)
+    copy.add(quantizer.reconstruct_n(0, quantizer.ntotal))
+    return copy
+
+
+def _build_sq(
+    spec: IvfSpec, rows: Float32Array, quantizer: Any, trained: int, watch: Watch
+) -> IvfSq:
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer, rows.shape[1], quantizer.ntotal, QUANTIZERS[spec.codes],
+        faiss.METRIC_INNER_PRODUCT, False,
+    )  # fmt: skip
+    index.sq.train(training_rows(rows))
+    index.is_trained = True
+    for chunk in watch.chunks(0, len(rows), _CHUNK):
+        index.add(rows[chunk])
+    return IvfSq(index, trained, (quantizer,))
+
+
+def _build_pq(
+    rows: Float32Array,
+    quantizer: Any,
+    words: Any,
+    trained: int,
+    threads: int | None,
+    watch: Watch,
+) -> IvfPq:
+    if quantizer.d != codebook.padded(rows[:1]).shape[1]:
+        centroids = codebook.padded(quantizer.reconstruct_n(0, quantizer.ntotal))
+        quantizer = faiss.IndexFlatIP(centroids.shape[1])
+        quantizer.add(centroids)
+    words = codebook.train(rows) if words is None else words
+    codes = codebook.encode(words, rows, threads, watch)
+    scan = Scan(faiss.IndexPQFastScan(words))
+    lists: Int64Array = np.empty((2, len(rows)), np.int64)
+    for chunk in watch.chunks(0, len(rows), _CHUNK):
+        lists[:, chunk] = assign(quantizer, codebook.padded(rows[chunk]))
+    return IvfPq(fill(quantizer, words, codes, lists), scan, trained, (quantizer,))

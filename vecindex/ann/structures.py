@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from vecindex.ann.base import Progress, ShouldStop, Structure, Watch, WriteBytes
+from vecindex.ann.flat_codes import FlatScan, FlatSq, build_flat
 from vecindex.ann.hnsw import Hnsw, build_hnsw
-from vecindex.ann.ivf import Ivf
+from vecindex.ann.ivf import Ivf, IvfSq
 from vecindex.ann.ivf_build import build_ivf
+from vecindex.ann.ivf_pq import IvfPq
 from vecindex.arrays import MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
-from vecindex.spec import HnswSpec, IvfSpec
+from vecindex.spec import HnswSpec, IvfSpec, StructureSpec
 
 
 def build(
-    spec: HnswSpec | IvfSpec,
+    spec: StructureSpec,
     vectors: MappedRows,
     *,
     threads: int | None = None,
@@ -24,8 +26,8 @@ def build(
 
     Parameters
     ----------
-    spec : HnswSpec or IvfSpec
-        What to build.
+    spec : FlatSpec, HnswSpec or IvfSpec
+        What to build; not flat without codes, which needs no structure.
     vectors : MappedRows
         The rows; kept by the structure, not copied (see `build_hnsw` for the time of the build).
     threads : int or None
@@ -53,7 +55,9 @@ def build(
         base = None
     if isinstance(spec, HnswSpec):
         return build_hnsw(spec, vectors, base if isinstance(base, Hnsw) else None, threads, watch)
-    return build_ivf(spec, vectors, base if isinstance(base, Ivf) else None, threads, watch)
+    if isinstance(spec, IvfSpec):
+        return build_ivf(spec, vectors, base, threads, watch)
+    return build_flat(spec, vectors, base, threads, watch)
 
 
 def write(structure: Structure, write: WriteBytes) -> None:
@@ -69,13 +73,13 @@ def write(structure: Structure, write: WriteBytes) -> None:
     structure.write(write)
 
 
-def load(kind: str, buffer: UInt8Array, vectors: MappedRows) -> Structure:
+def load(spec: StructureSpec, buffer: UInt8Array, vectors: MappedRows) -> Structure:
     """Return the structure whose bytes `write` gave.
 
     Parameters
     ----------
-    kind : str
-        `"hnsw"` or `"ivf"`.
+    spec : FlatSpec, HnswSpec or IvfSpec
+        What was built.
     buffer : ndarray of uint8, shape (bytes,)
         The bytes, usually a read-only mapping. The caller has checked that they are undamaged:
         FAISS has no checksum of its own. Kept, not copied.
@@ -92,8 +96,25 @@ def load(kind: str, buffer: UInt8Array, vectors: MappedRows) -> Structure:
     CorruptIndexError
         If the bytes are of another type, or do not belong to these rows.
     """
-    if kind == Hnsw.kind:
-        return Hnsw(buffer, vectors)
-    if kind == Ivf.kind:
-        return Ivf.read(buffer, vectors)
-    raise CorruptIndexError(f"unknown structure {kind!r} in the file")
+    if isinstance(spec, HnswSpec):
+        return Hnsw(buffer, vectors, spec.codes)
+    readers = _LISTS if isinstance(spec, IvfSpec) else _FLATS
+    if spec.codes not in readers:
+        raise CorruptIndexError(f"there is no structure of {spec}")
+    structure = readers[spec.codes].read(buffer, vectors)
+    if structure.codes != spec.codes:
+        raise CorruptIndexError(f"the structure has codes {structure.codes}, not {spec.codes}")
+    return structure
+
+
+_LISTS: dict[str, type[Ivf] | type[IvfSq] | type[IvfPq]] = {
+    "float32": Ivf,
+    "bf16": IvfSq,
+    "sq8": IvfSq,
+    "pq4": IvfPq,
+}
+_FLATS: dict[str, type[FlatScan] | type[FlatSq]] = {
+    "bf16": FlatSq,
+    "sq8": FlatSq,
+    "pq4": FlatScan,
+}

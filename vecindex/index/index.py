@@ -24,9 +24,9 @@ from vecindex.errors import (
     UnknownIdError,
 )
 from vecindex.filters import Filter, parse
-from vecindex.index import inputs, planner
+from vecindex.index import carry_out, inputs, planner
 from vecindex.index.embedding import TextEmbedder
-from vecindex.index.maintenance import Goal, Maintenance, Progress, resolve
+from vecindex.index.maintenance import Goal, Maintenance, Progress, is_exact
 from vecindex.index.planner import Request, Route
 from vecindex.index.view import View
 from vecindex.results import (
@@ -37,9 +37,18 @@ from vecindex.results import (
     Metadata,
     Plan,
     Record,
+    Tried,
     VerifyReport,
 )
-from vecindex.spec import FlatSpec, Params, Spec, parse_spec, spec_from_dict, spec_to_dict
+from vecindex.spec import (
+    AutoSpec,
+    OptimizeBudget,
+    Params,
+    Spec,
+    parse_spec,
+    spec_from_dict,
+    spec_to_dict,
+)
 from vecindex.store.check import check_state, size_bytes
 from vecindex.store.codec import RecordPacker
 from vecindex.store.files import Directory
@@ -264,7 +273,7 @@ class VectorIndex:
         state, manifest = view.state, view.state.manifest
         entry = manifest.structure
         spec = spec_from_dict(manifest.spec)
-        flat = isinstance(resolve(spec, state.live), FlatSpec)
+        flat = is_exact(spec, state.live) or (manifest.choice is not None and entry is None)
         point = view.point(manifest.target_recall)
         indexed = 0 if entry is None else manifest.segments[0].rows
         return IndexInfo(
@@ -277,11 +286,14 @@ class VectorIndex:
             dim=manifest.dim,
             spec=manifest.spec,
             structure=entry.kind if entry else "flat" if flat else None,
+            codes=entry.spec["codes"] if entry else "float32" if flat else None,
             indexed=indexed,
             tail=state.total - indexed,
             target_recall=manifest.target_recall,
             params=point.params if point else None,
             calibration=view.calibration,
+            tried=tuple(Tried(**one) for one in (manifest.choice or {}).get("tried", ())),
+            memory_bytes=entry.memory_bytes if entry else 0,
             embedder=manifest.embedder["name"] if manifest.embedder else None,
             durability=self._durability,
             maintenance=self._maintenance_mode,
@@ -448,7 +460,7 @@ class VectorIndex:
             raise InputError("an empty filter would remove every row; name the rows to remove")
         with self._write_lock:
             if where is not None:
-                listed = [record.id for record in self.scan(where)]
+                listed = self._view().ids_where(parse(where))
             else:
                 listed = inputs.check_ids(ids if ids is not None else [])
             count = self._store.remove(listed) if listed else 0
@@ -516,10 +528,9 @@ class VectorIndex:
         for number, part in enumerate(view.parts):
             if vectors:
                 part.check_rows()
-            for row, record in view.scan(number):
-                if condition is None or condition.matches(record.metadata):
-                    vector = part.vectors[row].copy() if vectors else None
-                    yield Record(record.id, record.text, record.metadata, vector)
+            for row, record in view.scan(number, condition):
+                vector = part.vectors[row].copy() if vectors else None
+                yield Record(record.id, record.text, record.metadata, vector)
 
     def count(self, where: Where | None = None) -> int:
         """Return the number of rows, or of those that a filter keeps.
@@ -536,7 +547,9 @@ class VectorIndex:
         """
         if where is None:
             return len(self)
-        return sum(len(rows) for rows in self._view().matching(parse(where)))
+        view, condition = self._view(), parse(where)
+        kept = (view.keeps(number, condition) for number in range(len(view.parts)))
+        return sum(int(np.count_nonzero(mask)) for mask in kept)
 
     def search(
         self,
@@ -586,7 +599,7 @@ class VectorIndex:
             unit = self._embedder.queries(asked.texts)
         else:
             unit = inputs.query_rows(asked.vectors, view.dim)
-        scores, rows = planner.search(view, unit, k, route)
+        scores, rows = carry_out.search(view, unit, k, route)
         records = view.records(rows.ravel())
         width = rows.shape[1]
         found = []
@@ -642,7 +655,7 @@ class VectorIndex:
         view = self._view()
         route = self._route(view, k, where, exact, recall, params)
         unit = inputs.query_rows(queries, view.dim)
-        scores, rows = planner.search(view, unit, k, route)
+        scores, rows = carry_out.search(view, unit, k, route)
         ids = np.array(view.ids(rows.ravel()), dtype=np.int64 if view.all_ints else object)
         return ids.reshape(rows.shape), scores
 
@@ -675,7 +688,7 @@ class VectorIndex:
         Plan
             `str(plan)` is a sentence.
         """
-        return self._route(self._view(), k, where, exact, recall, params).plan
+        return self._route(self._view(), k, where, exact, recall, params, dry=True).plan
 
     def _route(
         self,
@@ -685,13 +698,15 @@ class VectorIndex:
         exact: bool,
         recall: float | None,
         params: Mapping[str, Any] | Params | None,
+        *,
+        dry: bool = False,
     ) -> Route:
         target = view.target if recall is None else inputs.check_share(recall, "recall")
         inputs.check_k(k)
-        if where is None and params is None and not exact and (target, k) in view.routes:
-            return view.routes[target, k]
+        if where is None and params is None and not exact and (target, k, None) in view.routes:
+            return view.routes[target, k, None]
         condition = None if where is None else parse(where)
-        request = Request(k, condition, exact, target, params)
+        request = Request(k, condition, exact, target, params, dry)
         return planner.choose(view, request, self._on_damage)
 
     def _view(self) -> View:
@@ -716,6 +731,7 @@ class VectorIndex:
         target_recall: float | None = None,
         queries: Any = None,
         *,
+        budget: OptimizeBudget | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Fold all rows into one calibrated structure; searches and adds go on meanwhile.
@@ -727,7 +743,11 @@ class VectorIndex:
         target_recall : float or None
             Another promise; None keeps it.
         queries : list of str, array_like of shape (q, dim), or None
-            Real queries to calibrate with; None takes rows of the index.
+            Real queries to calibrate with; None takes rows of the index. Where questions are unlike
+            the texts that they ask for, only questions tell what recall they will get.
+        budget : OptimizeBudget or None
+            What `auto` may spend. None tries the structures that are built in seconds; a budget
+            also graphs, if they fit it.
         progress : callable or None
             Called with a stage's name, what is done and the total.
 
@@ -740,7 +760,14 @@ class VectorIndex:
         chosen = None if spec is None else parse_spec(spec)
         if target_recall is not None:
             target_recall = inputs.check_share(target_recall, "target_recall")
-        self._rebase(Goal(chosen, target_recall, self._calibration_queries(queries)), progress)
+        if budget is not None:
+            wanted = chosen or spec_from_dict(self._store.state.manifest.spec)
+            if not isinstance(wanted, AutoSpec) or not isinstance(budget, OptimizeBudget):
+                raise InputError(
+                    f'a budget is an OptimizeBudget, and goes with spec="auto": {budget!r}'
+                )
+        asked = self._calibration_queries(queries)
+        self._rebase(Goal(chosen, target_recall, asked, budget=budget), progress)
 
     def compact(self, *, progress: Progress | None = None) -> None:
         """Give back the space of removed rows; their texts are gone from disk afterwards.

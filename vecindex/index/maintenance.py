@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +22,15 @@ from vecindex.results import Calibration
 from vecindex.spec import (
     AutoSpec,
     FlatSpec,
-    HnswSpec,
-    IvfSpec,
+    OptimizeBudget,
     Spec,
+    StructureSpec,
     spec_from_dict,
     spec_to_dict,
+    structure_spec,
 )
-from vecindex.store.manifest import SegmentEntry, StructureEntry
+from vecindex.store.files import FileEntry
+from vecindex.store.manifest import Manifest, SegmentEntry, StructureEntry
 from vecindex.store.rewrite import Source
 from vecindex.store.segment import Segment
 from vecindex.store.state import State
@@ -35,24 +38,33 @@ from vecindex.store.store import Store
 
 Progress = Callable[[str, int, int | None], object]
 
-AUTO_ROWS = 50_000
-"""`auto` scans exactly below this many rows (3 ms at dimension 384) and builds a graph above."""
+AUTO_ROWS = 10_000
+"""`auto` scans exactly below so many rows (0.6 ms at dimension 384); above it tries structures."""
 
 _SEAL_BYTES = 16 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
 _SEAL_OPERATIONS = 4096  # many small operations take long to replay
 _MERGE_FACTOR = 4  # so many segments of one size become one
-_FIRST_ROWS = 10_000  # rows without any structure that start the first build
+_FIRST_ROWS = AUTO_ROWS  # rows without any structure that start the first build
+_GROWN = 2  # times the rows at the last choice: `auto` chooses anew
 _LEAST_ROWS = 1_000  # fewer new rows never start a fold
 _SHARE = 20  # new rows below 1/20 of the structure's do not pay for rewriting them all
 _DEAD_SHARE = 0.2  # removed rows above this share: build anew instead of extending
 _COMPACT_SHARE = 0.4  # removed rows above this share: give the space back
 
 
-def resolve(spec: Spec, rows: int) -> FlatSpec | HnswSpec | IvfSpec:
-    """Return the structure that a spec means for this many rows."""
+def is_exact(spec: Spec, rows: int) -> bool:
+    """Return whether a spec means that so many rows are searched without any structure."""
     if isinstance(spec, AutoSpec):
-        return FlatSpec() if rows < AUTO_ROWS else HnswSpec()
-    return spec
+        return rows < AUTO_ROWS
+    return spec == FlatSpec()
+
+
+def chosen(manifest: Manifest, rows: int) -> StructureSpec | None:
+    """Return what `auto` chose, None if it has not, or if there are so many more rows since."""
+    choice = manifest.choice
+    if choice is None or rows > _GROWN * choice["rows"]:
+        return None
+    return structure_spec(choice["spec"])
 
 
 @dataclass(frozen=True)
@@ -69,12 +81,15 @@ class Goal:
         Queries to calibrate with; None takes rows of the index.
     drop_dead : bool
         Rewrite everything without removed rows, even if the structure must then be built anew.
+    budget : OptimizeBudget or None
+        For `auto`, which then chooses anew.
     """
 
     spec: Spec | None = None
     target_recall: float | None = None
     queries: Float32Array | None = None
     drop_dead: bool = False
+    budget: OptimizeBudget | None = None
 
 
 class Maintenance:
@@ -281,10 +296,12 @@ def due(state: State, damaged: set[str]) -> Goal | None:
     spec = spec_from_dict(manifest.spec)
     if state.removed > max(_LEAST_ROWS, _COMPACT_SHARE * state.total):
         return Goal(drop_dead=True)
-    if isinstance(resolve(spec, state.live), FlatSpec):
+    if is_exact(spec, state.live):
         return None
     goal = Goal()
     structure = manifest.structure
+    if structure is None and manifest.choice is not None and chosen(manifest, state.live):
+        return None  # `auto` found that nothing beats exact search
     if structure is None:
         return goal if state.live >= _FIRST_ROWS else None
     if state.structure_file is None or structure.file.name in damaged:
@@ -329,11 +346,12 @@ class _Rebase:
         self._sources: list[Source] = []
         self._segment: SegmentEntry | None = None
         self._structure: StructureEntry | None = None
+        self._choice: dict[str, Any] | None = None
 
     def prepare(self, damaged: set[str]) -> None:
         """Write the new segment and its structure; nothing refers to them yet."""
         state = self._state
-        spec = resolve(self._spec, state.live)
+        spec = self._wanted()
         base = self._base(spec, damaged)
         self._sources = [
             Source(segment, state.dead[number], keep_dead=base is not None and number == 0)
@@ -347,12 +365,29 @@ class _Rebase:
             segment = Segment(self._store.directory, self._segment, state.manifest.dim)
         else:
             return
-        if not isinstance(spec, FlatSpec):
+        if spec is None:
+            self._choose(segment)
+        elif spec != FlatSpec():
             self._build(spec, segment, base)
 
-    def _base(self, spec: Spec, damaged: set[str]) -> Structure | None:
+    def _wanted(self) -> StructureSpec | None:
+        """Return the structure to build, None if it must be chosen first."""
+        state, goal = self._state, self._goal
+        if not isinstance(self._spec, AutoSpec):
+            return self._spec
+        if state.live < AUTO_ROWS:
+            return FlatSpec()
+        fresh = goal.spec is None and goal.budget is None and goal.target_recall is None
+        known = chosen(state.manifest, state.live) if fresh and goal.queries is None else None
+        if known is not None:
+            self._choice = state.manifest.choice
+        return known
+
+    def _base(self, spec: Spec | None, damaged: set[str]) -> Structure | None:
         """Return the structure to extend, None to build anew."""
         state, entry = self._state, self._state.manifest.structure
+        if spec is None:
+            return None
         if entry is None or self._goal.drop_dead or state.structure_file is None:
             return None
         if entry.spec != spec_to_dict(spec) or entry.file.name in damaged:
@@ -362,11 +397,12 @@ class _Rebase:
             return None
         try:
             state.structure_file.check()
-            return ann.load(entry.kind, state.structure_file.data, state.segments[0].mapped)
+            file, mapped = state.structure_file, state.segments[0].mapped
+            return ann.load(structure_spec(entry.spec), file.data, mapped)
         except CorruptIndexError:
             return None
 
-    def _build(self, spec: HnswSpec | IvfSpec, segment: Segment, base: Structure | None) -> None:
+    def _build(self, spec: StructureSpec, segment: Segment, base: Structure | None) -> None:
         segment.check_rows()
         entry = self._state.manifest.structure
         if base is not None and entry is not None and base.rows == segment.count:
@@ -380,23 +416,57 @@ class _Rebase:
                 progress=self._reporter("build"),
                 should_stop=self._should_stop,
             )
-            writer = self._store.new_file("structure", "faiss")
-            try:
-                ann.write(structure, lambda view: writer.write(bytes(view)))
-                file = writer.finish()
-            except BaseException:
-                writer.abandon()
-                raise
-        dead = self._kept_dead()
+            file = self._write(structure)
+        asked = ann.questions(
+            segment.vectors,
+            self._live(),
+            self._goal.queries,
+            k=10,
+            sample=ann.sample_for(self._target),
+            seed=0,
+        )
         calibration = ann.calibrate(
             structure,
-            segment.vectors,
-            live=None if dead is None else LiveMask(np.logical_not(dead)),
-            queries=self._goal.queries,
+            asked,
             progress=self._reporter("calibrate"),
             should_stop=self._should_stop,
         )
-        self._structure = StructureEntry(spec.kind, spec_to_dict(spec), file, calibration.to_dict())
+        self._structure = _entry(spec, structure, file, calibration)
+
+    def _choose(self, segment: Segment) -> None:
+        """Build the structure that `auto` finds best."""
+        segment.check_rows()
+        choice = ann.choose(
+            segment.mapped,
+            target=self._target,
+            live=self._live(),
+            queries=self._goal.queries,
+            budget=self._goal.budget,
+            threads=self._threads,
+            progress=self._reporter("choose"),
+            should_stop=self._should_stop,
+        )
+        self._choice = {
+            "spec": spec_to_dict(choice.spec),
+            "rows": segment.count,
+            "tried": [asdict(tried) for tried in choice.tried],
+        }
+        if choice.structure is not None and choice.calibration is not None:
+            file = self._write(choice.structure)
+            self._structure = _entry(choice.spec, choice.structure, file, choice.calibration)
+
+    def _write(self, structure: Structure) -> FileEntry:
+        writer = self._store.new_file("structure", "faiss")
+        try:
+            ann.write(structure, lambda view: writer.write(bytes(view)))
+            return writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def _live(self) -> LiveMask | None:
+        dead = self._kept_dead()
+        return None if dead is None else LiveMask(np.logical_not(dead))
 
     def _kept_dead(self) -> BoolArray | None:
         dead = np.concatenate([source.dead_kept for source in self._sources])
@@ -414,6 +484,7 @@ class _Rebase:
             segments,
             dead,
             structure=self._structure,
+            choice=self._choice,
             spec=spec_to_dict(self._spec),
             target_recall=self._target,
         )
@@ -434,3 +505,11 @@ class _Rebase:
     def _reporter(self, stage: str) -> Callable[[int, int], object] | None:
         progress = self._progress
         return None if progress is None else lambda done, total: progress(stage, done, total)
+
+
+def _entry(
+    spec: Spec, structure: Structure, file: FileEntry, calibration: Calibration
+) -> StructureEntry:
+    return StructureEntry(
+        spec.kind, spec_to_dict(spec), file, calibration.to_dict(), structure.size_bytes
+    )

@@ -1,22 +1,26 @@
-"""Decide how to search, and do it: a structure, an exact scan, or both, merged."""
+"""Decide how to search: which way of finding is the cheapest by what the calibration measured."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
-import numpy as np
-
-from vecindex.ann import Structure, candidates_for, score_rows, search_flat, search_rows, top_k
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.ann import LiveMask, Structure, candidates_for, slots_for
+from vecindex.arrays import Int64Array
 from vecindex.errors import InputError, SpecError
 from vecindex.filters import Filter
 from vecindex.index.view import View
-from vecindex.results import Plan
+from vecindex.results import Calibration, Costs, Plan
 from vecindex.spec import FlatParams, HnswParams, IvfParams, Params, params_from_dict
 
-_WIDER = 4  # how many times more candidates the second try asks for
+FILTERED = 2
+"""Candidates that a scan of some rows scores, as a multiple of what a scan of all needs."""
+
+_LEAST_SHARE = 0.1  # of the rows: a structure that must drop more candidates finds too few
+_KEPT_ROUTES = 256
+_SCANNED = {"all": "scanning the codes of all rows", "own": "scanning their codes"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Request:
         The contract of this call.
     params : mapping, Params or None
         Parameters that override the calibration.
+    dry : bool
+        Only say how: nothing is made that only a search would need.
     """
 
     k: int
@@ -42,6 +48,7 @@ class Request:
     exact: bool
     recall: float
     params: Mapping[str, Any] | Params | None
+    dry: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,70 +60,71 @@ class Route:
     plan : Plan
         What is done, for people.
     structure : Structure or None
-        Searches the first part; None searches it exactly.
+        Finds candidates in the first part; None searches it exactly.
     params : Params or None
         The structure's parameters, as calibrated or as given.
     widens : bool
         Whether they grow when more than ten candidates are needed: not when the caller gave them.
+    allowed : LiveMask or None
+        The rows of the first part that may be returned; None if all may.
+    scan : {"all", "own"} or None
+        A fast scan of codes instead of the structure's own search: of all rows, or of hardly more
+        than those that may be returned (`View.scans`).
+    scan_params : Params or None
+        How many of its candidates to score: what promises the recall wanted in a scan of all rows.
     rows : list of ndarray of int64, or None
         The only rows of each part that may be returned.
+    where : Filter or None
+        The filter that they come from.
+    recall : float
+        What is promised.
     """
 
     plan: Plan
     structure: Structure | None = None
     params: Params | None = None
     widens: bool = True
+    allowed: LiveMask | None = None
+    scan: Literal["all", "own"] | None = None
+    scan_params: Params | None = None
     rows: list[Int64Array] | None = None
+    where: Filter | None = None
+    recall: float = 1.0
 
 
 def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> Route:
     """Return how to carry out a request on a view."""
+    key = request.recall, request.k, request.where
+    if request.params is None and not request.exact and key in view.routes:
+        return view.routes[key]
     total = view.state.live
     params = None
     if request.params is not None:
         if request.exact or request.where is not None:
-            raise InputError("params go with neither exact=True nor where: both search exactly")
+            raise InputError("params go with neither exact=True nor where: those choose their own")
         params = _own_params(view, request.params)
     if not total:
         return Route(Plan("none", "the index is empty", 0, 0))
-    if request.where is not None:
-        rows = view.matching(request.where)
-        return Route(Plan("exact", "filter", sum(map(len, rows)), total), rows=rows)
+    rows = None if request.where is None else view.matching(request.where)
     if request.exact:
-        return Route(_exact(view, "asked for"))
-    route = _by_structure(view, request, params, on_damage)
-    if params is None:
-        view.routes[request.recall, request.k] = route
+        return _exact(view, "asked for", rows)
+    if rows is not None and not len(rows[0]):
+        return _exact(view, "filter", rows)
+    choice = _Choice(view, request, rows, params)
+    route = choice.route(on_damage)
+    if choice.final:
+        if len(view.routes) >= _KEPT_ROUTES:
+            view.routes.clear()
+        view.routes[key] = route
     return route
 
 
-def _by_structure(
-    view: View, request: Request, params: Params | None, on_damage: Callable[[str], object]
+def _exact(
+    view: View, reason: str, rows: list[Int64Array] | None, costs: dict[str, float] | None = None
 ) -> Route:
-    recall, given = request.recall, params is not None
-    entry = view.state.manifest.structure
-    if entry is None:
-        flat = view.state.manifest.spec["kind"] in ("flat", "auto")
-        return Route(_exact(view, "flat" if flat else "no structure yet"))
-    if params is None:
-        point = view.point(recall)
-        if point is None:
-            return Route(_exact(view, f"no measured setting promises recall {recall:g}"))
-        params = params_from_dict(entry.kind, point.params)
-    structure = view.structure(on_damage)
-    if structure is None:
-        return Route(_exact(view, "the structure's file is damaged"))
-    used = params
-    if not given:
-        used = structure.widen(params, candidates_for(request.k, view.live(0)))
-    total, tail = view.state.live, view.state.total - structure.rows
-    reason = "given params" if given else f"recall {recall:g}"
-    plan = Plan(entry.kind, reason, total, total, asdict(used), tail)
-    return Route(plan, structure, params, widens=not given)
-
-
-def _exact(view: View, reason: str) -> Plan:
-    return Plan("exact", reason, view.state.live, view.state.live)
+    total = view.state.live
+    searched = total if rows is None else sum(map(len, rows))
+    return Route(Plan("exact", reason, searched, total, costs_us=costs or {}), rows=rows)
 
 
 def _own_params(view: View, params: Mapping[str, Any] | Params) -> Params:
@@ -131,102 +139,125 @@ def _own_params(view: View, params: Mapping[str, Any] | Params) -> Params:
     return params_from_dict(kind, params)
 
 
-def search(view: View, queries: Float32Array, k: int, route: Route) -> tuple[Any, Any]:
-    """Return scores and index-wide row numbers, both of shape (q, min(k, matching rows)).
+@dataclass
+class _Choice:
+    """One decision: the ways that are open, with what each should cost."""
 
-    Parameters
-    ----------
-    view : View
-        What to search.
-    queries : ndarray of float32, shape (q, dim)
-        Unit rows.
-    k : int
-        Neighbours wanted, at least 1.
-    route : Route
-        How.
+    view: View
+    request: Request
+    rows: list[Int64Array] | None
+    given: Params | None
+    final: bool = False  # whether the same request will be carried out like that again
 
-    Returns
-    -------
-    scores : ndarray of float32, shape (q, k')
-        Cosines, best first.
-    rows : ndarray of int64, shape (q, k')
-        Row numbers; ties by row number, which is insertion order.
-    """
-    scores, rows = _search(view, queries, min(k, route.plan.searched), route)
-    # The other end, at 1, is held by `score_rows`; here no pads are left that must stay -inf.
-    return np.maximum(scores, -1, out=scores), rows
+    def route(self, on_damage: Callable[[str], object]) -> Route:
+        """Return the cheapest way."""
+        view, manifest = self.view, self.view.state.manifest
+        if manifest.structure is None:
+            flat = manifest.spec["kind"] in ("flat", "auto")
+            return self._exactly("flat" if flat else "no structure yet")
+        params = self.given or self._calibrated()
+        if params is None:
+            return self._exactly(f"no measured setting promises recall {self.request.recall:g}")
+        structure = view.structure(on_damage)
+        if structure is None:
+            return self._exactly("the structure's file is damaged")
+        allowed = view.live(0) if self.request.where is None else view.allowed(self.request.where)
+        route = Route(self._plan(structure, params, allowed), structure, params, allowed=allowed,
+                      widens=self.given is None, scan_params=self._scan_params(structure),
+                      rows=self.rows, where=self.request.where,
+                      recall=self.request.recall)  # fmt: skip
+        if self.request.where is not None:
+            return self._filtered(route, structure, params)
+        self.final = self.given is None
+        return route
 
+    def _exactly(self, reason: str) -> Route:
+        if self.request.where is not None:
+            reason = f"filter; {reason}" if self.view.calibration else "filter"
+        return _exact(self.view, reason, self.rows)
 
-def _search(
-    view: View, queries: Float32Array, k: int, route: Route
-) -> tuple[Float32Array, Int64Array]:
-    if view.only_first and route.structure is not None:
-        return _search_structure(view, queries, k, route)
-    found = [
-        _search_part(view, number, queries, k, route)
-        for number, part in enumerate(view.parts)
-        if part.count and (route.rows is None or len(route.rows[number]))
-    ]
-    if not found or not k:
-        return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    if len(found) == 1:
-        return found[0]
-    scores = np.concatenate([part[0] for part in found], axis=1)
-    rows = np.concatenate([part[1] for part in found], axis=1)
-    return top_k(scores, rows, k)
+    def _calibrated(self) -> Params | None:
+        point = self.view.point(self.request.recall)
+        entry = self.view.state.manifest.structure
+        return (
+            None if point is None or entry is None else params_from_dict(entry.kind, point.params)
+        )
 
+    def _scan_params(self, structure: Structure) -> Params | None:
+        """Return the cheapest measured parameters of a scan that promise the recall."""
+        calibration = self.view.calibration
+        if structure.scan is None or calibration is None:
+            return None
+        for point in calibration.points:
+            params = params_from_dict(structure.kind, point.params)
+            if point.bound >= self.request.recall and structure.scans(params):
+                return params
+        return None
 
-def _search_part(
-    view: View, number: int, queries: Float32Array, k: int, route: Route
-) -> tuple[Float32Array, Int64Array]:
-    part = view.parts[number]
-    if route.rows is not None:
-        part.check_rows(route.rows[number])
-        scores, rows = search_rows(part.vectors, queries, k, route.rows[number])
-    elif number == 0 and route.structure is not None:
-        scores, rows = _search_structure(view, queries, k, route)
-    else:
-        part.check_rows()
-        scores, rows = search_flat(part.vectors, queries, k, view.live(number))
-    start = view.starts[number]
-    return scores, rows + start if start else rows
+    def _plan(self, structure: Structure, params: Params, allowed: LiveMask | None) -> Plan:
+        view, request = self.view, self.request
+        used = params
+        if self.given is None:
+            used = structure.widen(params, candidates_for(request.k, allowed))
+        name = structure.kind
+        if structure.codes != "float32":
+            name += f"/{structure.codes}"
+        searched = view.state.live if self.rows is None else sum(map(len, self.rows))
+        reason = "given params" if self.given is not None else f"recall {request.recall:g}"
+        if self.rows is not None:
+            reason = f"filter, {reason}"
+        tail = view.state.total - structure.rows
+        shown = {key: value for key, value in asdict(used).items() if value is not None}
+        return Plan(name, reason, searched, view.state.live, shown, tail)
 
+    def _filtered(self, route: Route, structure: Structure, params: Params) -> Route:
+        """Return the cheapest way to search the rows that a filter keeps."""
+        calibration, where, allowed = self.view.calibration, self.request.where, route.allowed
+        assert calibration is not None
+        assert where is not None
+        assert allowed is not None
+        kept, costs = allowed.count, calibration.costs
+        self.final = self.view.scans.used(where, note=not self.request.dry)
+        ways = {"exact": costs.call_us + kept * costs.row_us}
+        if kept >= _LEAST_SHARE * structure.rows:
+            ways["structure"] = self._structure_us(calibration, structure, params, allowed)
+        if structure.scan is not None and route.scan_params is not None:
+            ways["all"] = self._scan_us(costs, structure, route.scan_params, structure.rows, kept)
+            if self.final:
+                ways["own"] = self._scan_us(costs, structure, route.scan_params, kept, kept)
+        ways = {name: round(cost, 1) for name, cost in ways.items()}
+        best = min(ways, key=ways.__getitem__)
+        if best == "exact":
+            return _exact(self.view, "filter", self.rows, ways)
+        if best == "structure":
+            return replace(route, plan=replace(route.plan, costs_us=ways))
+        plan = replace(
+            route.plan,
+            method=f"scan/{structure.codes}",
+            reason=f"{route.plan.reason}, {_SCANNED[best]}",
+            params={"rescore": route.scan_params and route.scan_params.rescore},
+            costs_us=ways,
+        )
+        return replace(route, plan=plan, scan="all" if best == "all" else "own")
 
-def _search_structure(
-    view: View, queries: Float32Array, k: int, route: Route
-) -> tuple[Float32Array, Int64Array]:
-    """Search the first part with its structure; what falls short is searched exactly."""
-    part, live = view.parts[0], view.live(0)
-    wanted = min(k, part.count if live is None else live.count)
-    if not wanted or not len(queries):
-        return search_flat(part.vectors, queries, wanted, live)
-    candidates = candidates_for(wanted, live)
-    scores, rows = _propose(view, queries, wanted, candidates, route)
-    if rows.item(-1) < 0 or (len(rows) > 1 and rows[:, -1].min() < 0):  # pads: too few live ones
-        short = rows[:, -1] < 0
-        if (wider := _WIDER * candidates) < part.count:
-            scores[short], rows[short] = _propose(view, queries[short], wanted, wider, route)
-            short = rows[:, -1] < 0
-        if short.any():
-            part.check_rows()
-            found = search_flat(part.vectors, queries[short], wanted, live)
-            scores[short], rows[short] = found
-    part.check_rows(rows.ravel())
-    return scores, rows
+    def _structure_us(
+        self, calibration: Calibration, structure: Structure, params: Params, allowed: LiveMask
+    ) -> float:
+        """Return what the structure should take, dropping what the filter does not keep."""
+        k = self.request.k
+        slots = slots_for(structure.codes, params, k)
+        more = candidates_for(slots, allowed)
+        growth = math.sqrt(structure.rows / allowed.count)
+        point = self.view.point(self.request.recall)
+        latency = 1e3 * (point.latency_ms if point else calibration.exact_ms)
+        return latency * growth + (more - slots) * calibration.costs.row_us
 
-
-def _propose(
-    view: View, queries: Float32Array, k: int, candidates: int, route: Route
-) -> tuple[Float32Array, Int64Array]:
-    """Return the k best live ones of the structure's candidates, -1 where there are fewer."""
-    structure, params, live = route.structure, route.params, view.live(0)
-    assert structure is not None
-    assert params is not None
-    if route.widens:
-        params = structure.widen(params, candidates)
-    rows = structure.propose(queries, candidates, params)
-    if live is not None:
-        # The structure knows removed rows, too. Asking for more and dropping those keeps what
-        # was measured; a selector inside FAISS would silently stop too early near many of them.
-        rows = np.where(live.mask[rows] & (rows >= 0), rows, -1)
-    return top_k(score_rows(view.parts[0].vectors, queries, rows), rows, k)
+    def _scan_us(
+        self, costs: Costs, structure: Structure, params: Params, scanned: int, kept: int
+    ) -> float:
+        """Return what a scan of so many rows should take, of which so many may be returned."""
+        slots = FILTERED * slots_for(structure.codes, params, self.request.k)
+        asked = min(scanned, slots * scanned / max(1, kept))
+        scored = min(slots, kept)
+        per_row = costs.scan_row_us or 0.0
+        return 2 * costs.call_us + scanned * per_row + scored * costs.row_us + asked * 0.1

@@ -10,10 +10,13 @@ import numpy as np
 
 from vecindex import ann
 from vecindex.ann import LiveMask, Structure
-from vecindex.arrays import Int64Array
+from vecindex.arrays import BoolArray, Int64Array
 from vecindex.errors import CorruptIndexError
 from vecindex.filters import Filter
+from vecindex.filters.cache import ArrayCache
+from vecindex.index.subsets import Subsets
 from vecindex.results import Calibration, Id, OperatingPoint, Record
+from vecindex.spec import structure_spec
 from vecindex.store.codec import unpack_record
 from vecindex.store.files import FileEntry
 from vecindex.store.state import State
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from vecindex.index.planner import Route
 
 _CACHED_FILTERS = 32
+_SCANNED_ROWS = 256  # fetched at once
+_CACHED_PARTS = 1024  # of 32 filters, as an index has up to some 30 parts
 
 
 class View:
@@ -49,9 +54,13 @@ class View:
         self._lock = threading.Lock()
         self._lives: dict[int, LiveMask] = {}
         self._points: dict[float, OperatingPoint | None] = {}
-        self.routes: dict[tuple[float, int], Route] = {}
-        """Routes of plain searches by recall and k, see `planner.choose`."""
-        self._filters: dict[Filter, list[Int64Array]] = {}
+        self.routes: dict[tuple[float, int, Filter | None], Route] = {}
+        """Routes by recall, k and filter, see `planner.choose`."""
+        self._kept: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
+        self._rows: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
+        self.scans = Subsets()
+        """Fast scans of the rows that filters keep."""
+        self._allowed: dict[Filter, LiveMask] = {}
         self._structure: Structure | None = None
         self._structure_entry: FileEntry | None = None
         entry = state.manifest.structure
@@ -62,14 +71,24 @@ class View:
             self._take_over(earlier)
 
     def _take_over(self, earlier: View) -> None:
-        for number, marks in enumerate(earlier.state.dead):
-            same = number < len(self.state.dead) and self.state.dead[number] is marks
-            if same and number in earlier._lives:
-                self._lives[number] = earlier._lives[number]
+        marked, unchanged = set(), set()
+        for number, (mine, theirs) in enumerate(zip(self.parts, earlier.parts, strict=False)):
+            if self.state.dead[number] is earlier.state.dead[number]:
+                marked.add(number)
+                if mine is theirs:
+                    unchanged.add(number)
+        self._lives = {n: live for n, live in earlier._lives.items() if n in marked}
+        for cache, before in ((self._kept, earlier._kept), (self._rows, earlier._rows)):
+            for key, found in before.items():
+                if key[0] in unchanged:
+                    cache.put(key, found)
         file = self.state.structure_file
         if file is not None and file is earlier.state.structure_file:
             self._structure_entry = earlier._structure_entry  # first: it says that the other is set
             self._structure = earlier._structure
+            self.scans = earlier.scans  # of rows that had not been removed then
+        if 0 in unchanged:
+            self._allowed = dict(earlier._allowed)
 
     def live(self, number: int) -> LiveMask | None:
         """Return which rows of a part are live, None if all are."""
@@ -80,6 +99,17 @@ class View:
         if mask is None:
             mask = self._lives[number] = LiveMask(np.logical_not(marks))
         return mask
+
+    def allowed(self, where: Filter) -> LiveMask:
+        """Return the live rows of the first part that a filter keeps."""
+        found = self._allowed.get(where)
+        if found is None:
+            found = LiveMask(self.keeps(0, where))
+            with self._lock:
+                if len(self._allowed) >= _CACHED_FILTERS:
+                    del self._allowed[next(iter(self._allowed))]
+                self._allowed[where] = found
+        return found
 
     def structure(self, on_damage: Callable[[str], object]) -> Structure | None:
         """Return the structure over the first part; None if there is none that can be used."""
@@ -94,7 +124,8 @@ class View:
                 try:
                     file.check()  # FAISS only ever sees bytes whose checksum held
                     mapped = self.state.segments[0].mapped
-                    self._structure = ann.load(entry.kind, file.data, mapped)
+                    spec = structure_spec(entry.spec)
+                    self._structure = ann.load(spec, file.data, mapped)
                 except CorruptIndexError as error:
                     self._structure = None
                     on_damage(str(error))
@@ -109,26 +140,40 @@ class View:
         return self._points[target]
 
     def matching(self, where: Filter) -> list[Int64Array]:
-        """Return the live rows of each part that a filter keeps, rising."""
-        found = self._filters.get(where)
+        """Return the live rows of each part that a filter keeps, rising and read-only."""
+        return [self.rows(number, where) for number in range(len(self.parts))]
+
+    def rows(self, number: int, where: Filter) -> Int64Array:
+        """Return the live rows of one part that a filter keeps, rising and read-only."""
+        found = self._rows.get((number, where))
         if found is None:
-            found = [self._matching(number, where) for number in range(len(self.parts))]
-            with self._lock:
-                if len(self._filters) >= _CACHED_FILTERS:
-                    del self._filters[next(iter(self._filters))]
-                self._filters[where] = found
+            found = np.flatnonzero(self.keeps(number, where))
+            self._rows.put((number, where), found)
         return found
 
-    def _matching(self, number: int, where: Filter) -> Int64Array:
-        rows = [row for row, record in self.scan(number) if where.matches(record.metadata)]
-        return np.array(rows, dtype=np.int64)
-
-    def scan(self, number: int) -> Iterator[tuple[int, Record]]:
-        """Yield row and record of every live row of a part."""
+    def keeps(self, number: int, where: Filter) -> BoolArray:
+        """Return which rows of a part are live ones that a filter keeps, read-only."""
         marks = self.state.dead[number]
-        for row, packed in enumerate(self.parts[number].scan_records()):
-            if marks is None or not marks[row]:
-                yield row, unpack_record(packed)
+        if marks is None:
+            return self.parts[number].keeps(where)
+        found = self._kept.get((number, where))
+        if found is None:
+            found = self.parts[number].keeps(where) & ~marks
+            self._kept.put((number, where), found)
+        return found
+
+    def scan(self, number: int, where: Filter | None = None) -> Iterator[tuple[int, Record]]:
+        """Yield row and record of every live row of a part, or of those that a filter keeps."""
+        part, marks = self.parts[number], self.state.dead[number]
+        if where is None:
+            for row, packed in enumerate(part.scan_records()):
+                if marks is None or not marks[row]:
+                    yield row, unpack_record(packed)
+            return
+        kept = self.rows(number, where)
+        for start in range(0, len(kept), _SCANNED_ROWS):
+            rows = kept[start : start + _SCANNED_ROWS]
+            yield from zip(rows.tolist(), map(unpack_record, part.records(rows)), strict=True)
 
     def split(self, rows: Int64Array) -> Iterator[tuple[int, Int64Array, Int64Array]]:
         """Yield part, places in `rows`, and rows within the part, for index-wide row numbers."""
@@ -146,6 +191,14 @@ class View:
             for place, value in zip(places.tolist(), self.parts[number].ids(inside), strict=True):
                 found[place] = value
         return found
+
+    def ids_where(self, where: Filter) -> list[Id]:
+        """Return the ids of all live rows that a filter keeps."""
+        return [
+            value
+            for number, rows in enumerate(self.matching(where))
+            for value in self.parts[number].ids(rows)
+        ]
 
     def records(self, rows: Int64Array, *, vectors: bool = False) -> list[Record]:
         """Return the records of index-wide row numbers."""

@@ -1,0 +1,79 @@
+"""How many candidates are asked for, and what becomes of those that come twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from vecindex.ann import LiveMask, candidates_for, drop_repeats, slots_for
+from vecindex.ann.candidates import mark_repeats
+from vecindex.arrays import Int64Array
+from vecindex.spec import FlatParams, HnswParams, IvfParams
+
+ROWS = arrays(
+    np.int64, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(-1, 9)
+)
+
+
+@given(ROWS)
+def test_each_candidate_stays_once(rows: Int64Array) -> None:
+    expected = []
+    for row in rows.tolist():
+        once = sorted(set(row))
+        expected.append(sorted(number for number in once if number >= 0))
+    found = drop_repeats(rows)
+    assert found is rows
+    assert found.shape == rows.shape
+    assert [[number for number in row if number >= 0] for row in found.tolist()] == expected
+    for row in found.tolist():
+        assert set(row) <= {-1, *range(10)}
+
+
+@given(ROWS)
+def test_the_first_of_each_candidate_stays_where_it_is(rows: Int64Array) -> None:
+    before = rows.copy()
+    found = mark_repeats(rows)
+    np.testing.assert_array_equal(rows, before)
+    for mine, row in zip(found.tolist(), rows.tolist(), strict=True):
+        seen: set[int] = set()
+        expected = []
+        for number in row:
+            expected.append(-1 if number in seen else number)
+            seen.add(number)
+        assert mine == expected
+
+
+def mask(dead: int, rows: int = 1000) -> LiveMask:
+    """Return a mask with so many dead rows."""
+    return LiveMask(np.arange(rows) >= dead)
+
+
+def test_candidates_allow_for_dead_rows() -> None:
+    assert candidates_for(10, None) == 10
+    assert candidates_for(10, mask(0)) == 10
+    assert candidates_for(10, mask(1)) == 11
+    assert candidates_for(10, mask(500)) == 25
+    assert candidates_for(10, mask(1000)) == 10
+    for dead in range(1, 1000, 37):
+        expected_live = candidates_for(20, mask(dead)) * (1000 - dead) / 1000
+        assert 20 < expected_live <= 31
+    counts = [candidates_for(20, mask(dead)) for dead in range(0, 1000, 37)]
+    assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("kind", [FlatParams, HnswParams, IvfParams])
+def test_slots(kind: type[FlatParams] | type[HnswParams] | type[IvfParams]) -> None:
+    assert slots_for("float32", kind(), 7) == 7
+    assert slots_for("float32", kind(), 70) == 70
+    assert slots_for("pq4", kind(rescore=1), 7) == 7
+    assert slots_for("pq4", kind(rescore=5), 7) == 50  # as many as for the ten of the calibration
+    assert slots_for("pq4", kind(rescore=5), 70) == 350
+    for codes, usual in (("bf16", 2), ("sq8", 2), ("pq4", 20)):
+        assert slots_for(codes, kind(), 30) == usual * 30
+    for k in (1, 10, 33):
+        counts = [slots_for("sq8", kind(rescore=r), k) for r in range(1, 9)]
+        assert counts == sorted(set(counts))
+        assert counts[0] == k

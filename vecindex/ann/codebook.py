@@ -1,0 +1,141 @@
+"""Product quantization with 4 bits a sub-quantizer: training, encoding, reading packed codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vecindex.ann.base import Watch
+from vecindex.ann.native import faiss
+from vecindex.ann.threads import use_threads
+from vecindex.arrays import Float32Array, Int64Array, UInt8Array
+
+_BITS = 4
+_DIMS = 4  # dimensions a sub-quantizer
+_PAIR = 2 * _DIMS  # a scan takes sub-quantizers two at a time
+_TRAINING_ROWS = 16_384  # 1,024 for each of the 16 words of a sub-quantizer
+_SEED = 1234
+_CHUNK = 16_384  # rows encoded between two looks at the clock
+BLOCK_ROWS = 32
+"""Rows that FAISS packs into one block of codes."""
+
+# Of a block's two halves of 16 rows, one is in the low nibbles and one in the high ones, in this
+# order: Faiss, `pq4_fast_scan.cpp`, as `tests/ann/test_ann_pq.py` checks against its own packer.
+_ORDER = np.array([0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15])
+_PLACE = np.argsort(_ORDER)
+
+
+def padded(rows: Float32Array) -> Float32Array:
+    """Return the rows with zeros added until their dimension suits; the rows themselves if it does.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, dim)
+        Not modified.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, dim rounded up to a multiple of 8)
+        C-contiguous. Zeros change no inner product.
+    """
+    missing = -rows.shape[1] % _PAIR
+    if not missing:
+        return rows
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))))
+
+
+def train(rows: Float32Array) -> Any:
+    """Return an empty `faiss.IndexPQ` whose words are made from a seeded sample of the rows.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, dim)
+        At least one; not modified.
+
+    Returns
+    -------
+    faiss.IndexPQ
+        Trained, of the padded dimension.
+    """
+    count = min(len(rows), _TRAINING_ROWS)
+    chosen = np.random.default_rng(_SEED).choice(len(rows), count, replace=False)
+    sample = padded(rows[np.sort(chosen)])
+    words = 1 << _BITS
+    if count < words:  # fewer rows than words: each is one, several times
+        sample = np.resize(sample, (words, sample.shape[1]))
+    dim = sample.shape[1]
+    index = faiss.IndexPQ(dim, dim // _DIMS, _BITS, faiss.METRIC_INNER_PRODUCT)
+    index.pq.cp.seed = _SEED
+    index.pq.cp.min_points_per_centroid = 1
+    index.pq.cp.max_points_per_centroid = _TRAINING_ROWS // words
+    use_threads(1)  # each sub-quantizer is too small a task for several
+    index.train(sample)
+    return index
+
+
+def empty_like(index: Any) -> Any:
+    """Return an empty `faiss.IndexPQ` with the words of another quantizer's index."""
+    fresh = faiss.IndexPQ(index.d, index.pq.M, _BITS, faiss.METRIC_INNER_PRODUCT)
+    fresh.pq = index.pq
+    fresh.is_trained = True
+    return fresh
+
+
+def encode(index: Any, rows: Float32Array, threads: int | None, watch: Watch) -> UInt8Array:
+    """Put the rows into an empty `faiss.IndexPQ` and return their codes.
+
+    Parameters
+    ----------
+    index : faiss.IndexPQ
+        Trained; filled.
+    rows : ndarray of float32, shape (n, dim)
+        Not modified.
+    threads : int or None
+        None takes all cores.
+    watch : Watch
+        Progress and stop.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, index.code_size)
+        A copy.
+    """
+    use_threads(threads)
+    for chunk in watch.chunks(0, len(rows), _CHUNK):
+        index.add(padded(rows[chunk]))
+    codes: UInt8Array = faiss.vector_to_array(index.codes).reshape(len(rows), index.code_size)
+    return codes
+
+
+def from_codes(words: Any, codes: UInt8Array) -> Any:
+    """Return a `faiss.IndexPQ` of given codes, shape (n, code_size), with the words of another."""
+    index = empty_like(words)
+    faiss.copy_array_to_vector(np.ascontiguousarray(codes).ravel(), index.codes)
+    index.ntotal = len(codes)
+    return index
+
+
+def unpack(scan: Any, rows: Int64Array) -> UInt8Array:
+    """Return the codes of chosen rows of a `faiss.IndexPQFastScan`.
+
+    Parameters
+    ----------
+    scan : faiss.IndexPQFastScan
+        Not modified.
+    rows : ndarray of int64, shape (c,)
+        Row numbers.
+
+    Returns
+    -------
+    ndarray of uint8, shape (c, code_size)
+        As `faiss.IndexPQ` holds them: two sub-quantizers a byte, the first in the low nibble.
+    """
+    parts = scan.M2
+    blocks = faiss.rev_swig_ptr(scan.codes.get(), scan.codes.size()).reshape(-1, parts, 16)
+    inside = rows % BLOCK_ROWS
+    nibbles = blocks[rows // BLOCK_ROWS, :, _PLACE[inside % 16]]
+    nibbles >>= (4 * (inside // 16)).astype(np.uint8)[:, None]
+    nibbles &= 15
+    codes: UInt8Array = nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
+    return codes

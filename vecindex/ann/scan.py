@@ -1,0 +1,110 @@
+"""A fast scan over 4-bit codes, of all rows or of any of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vecindex.ann import codebook
+from vecindex.ann.base import Watch
+from vecindex.ann.native import faiss, pointer
+from vecindex.ann.threads import in_pieces
+from vecindex.arrays import Float32Array, Int64Array
+
+
+class Scan:
+    """4-bit codes of rows, packed for scanning.
+
+    Parameters
+    ----------
+    index : faiss.IndexPQFastScan
+        Finished; not changed any more by anyone.
+    rows : ndarray of int64, shape (index.ntotal,), or None
+        The row numbers of its codes; None if these are all rows in order.
+    keep : tuple
+        Whatever the index points into.
+
+    Notes
+    -----
+    195,099 rows of 384 dimensions take 9.4 MB and 0.2 ms, in memory that the processor's caches
+    can hold; the rows themselves take 300 MB and 12 ms.
+    """
+
+    def __init__(
+        self, index: Any, rows: Int64Array | None = None, keep: tuple[Any, ...] = ()
+    ) -> None:
+        self.index, self._keep = index, keep
+        self._rows = rows
+        self._search = index.search_c
+        self.count: int = index.ntotal
+
+    @classmethod
+    def build(cls, words: Any, rows: Float32Array, threads: int | None, watch: Watch) -> Scan:
+        """Return the scan of all rows; `words`, a trained, empty `faiss.IndexPQ`, is filled."""
+        codebook.encode(words, rows, threads, watch)
+        return cls(faiss.IndexPQFastScan(words))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of codes and row numbers."""
+        return int(self.index.codes.size()) + (0 if self._rows is None else self._rows.nbytes)
+
+    def find(self, queries: Float32Array, slots: int, threads: int | None = None) -> Int64Array:
+        """Return the best rows by their codes.
+
+        Parameters
+        ----------
+        queries : ndarray of float32, shape (q, dim)
+            C-contiguous unit rows.
+        slots : int
+            Rows wanted, at least 1.
+        threads : int or None
+            None takes one for a single query and all cores for a batch.
+
+        Returns
+        -------
+        ndarray of int64, shape (q, min(slots, count))
+            Row numbers, best first as far as codes tell.
+        """
+        asked = codebook.padded(queries)
+        slots = min(slots, self.count)
+        rows = np.empty((len(asked), slots), np.int64)
+        scores = np.empty((len(asked), slots), np.float32)
+
+        def search(part: slice) -> None:
+            some = asked[part]
+            self._search(
+                len(some), pointer(some), slots, pointer(scores[part]), pointer(rows[part])
+            )
+
+        in_pieces(search, len(asked), threads)
+        if self._rows is None:
+            return rows
+        named: Int64Array = self._rows[rows]
+        return named
+
+    def subset(self, rows: Int64Array) -> Scan:
+        """Return a scan of chosen rows only, with copies of their codes.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (c,)
+            Row numbers of this scan, which must be one of all rows; c is at least 1.
+
+        Returns
+        -------
+        Scan
+            Searching it takes time in proportion to c. Making it takes about 0.5 us a row.
+        """
+        self._check_layout(int(rows[0]))
+        codes = codebook.unpack(self.index, rows)
+        return Scan(faiss.IndexPQFastScan(codebook.from_codes(self.index, codes)), rows)
+
+    def _check_layout(self, row: int) -> None:
+        """Compare our reading of the packed codes with FAISS's own, for one row."""
+        packer = self.index.get_CodePacker()
+        packed = faiss.rev_swig_ptr(self.index.codes.get(), self.index.codes.size())
+        code = packer.unpack_1(packed.reshape(-1, packer.block_size), row)
+        if not np.array_equal(code, codebook.unpack(self.index, np.array([row]))[0]):
+            raise RuntimeError(f"FAISS {faiss.__version__} packs 4-bit codes in an unknown way")
