@@ -179,30 +179,6 @@ def test_export(run, run_json, kb):
     assert "unknown suffix" in run("export", kb, "out.xml", code=1).stderr
 
 
-def test_bench(run, run_json, kb):
-    quick = ("--repeats", 1, "--sample", 3)
-    report = run_json("bench", kb, "-k", 2, "-k", 1, "--out", "report.json", *quick)
-    assert [(row["name"], row["k"], row["recall"]) for row in report["rows"]] == [
-        ("exact", 1, 1.0), ("default", 1, 1.0), ("exact", 2, 1.0), ("default", 2, 1.0),
-    ]  # fmt: skip
-    assert json.loads(Path("report.json").read_text())["facts"]["rows"] == 4
-    assert "| default | 3 | 1.0000 |" in run("bench", kb, *quick).stdout
-
-
-def test_bench_with_queries(run, run_json, kb):
-    np.save("q.npy", np.random.default_rng(0).normal(size=(7, 32)))
-    quick = ("-k", 1, "--repeats", 1)
-    assert run_json("bench", kb, "--queries", "q.npy", *quick)["facts"]["queries"] == 7
-    Path("q.txt").write_text("lost card\n\nthe cost\n")
-    report = run_json("bench", kb, "--queries", "q.txt", *WORDS, *quick)
-    assert report["facts"]["queries"] == 2
-    assert report["facts"]["query_source"] == "given"
-    Path("q.txt").write_text("\n")
-    assert "holds no queries" in run("bench", kb, "--queries", "q.txt", *WORDS, code=1).stderr
-    Path("q.txt").write_text("card\n")
-    assert "embedder" in run("bench", kb, "--queries", "q.txt", code=1).stderr
-
-
 @pytest.mark.parametrize(
     "args",
     [

@@ -35,6 +35,10 @@ class Metric:
         Format of the numbers in tables.
     what : str
         What the number is.
+    scale : float
+        What a number is multiplied with before it is shown in `unit`.
+    brief : bool
+        Whether it is shown where there is little room, as on a terminal.
     """
 
     name: str
@@ -43,6 +47,12 @@ class Metric:
     better: Literal["higher", "lower"]
     form: str
     what: str
+    scale: float = 1.0
+    brief: bool = True
+
+    def text(self, number: float | None) -> str:
+        """Return a number as tables show it, a dash where there is none."""
+        return "-" if number is None else format(number * self.scale, self.form)
 
     @property
     def heading(self) -> str:
@@ -53,34 +63,49 @@ class Metric:
 
 METRICS = (
     Metric("recall", "recall@k", "", "higher", ".4f", "share of the exact k found, ties counted"),
-    Metric("p50_ms", "p50", "ms", "lower", ".3f", "median time of one query alone"),
+    Metric(
+        "recall_error", "recall ±", "", "lower", ".4f", "standard error over queries", brief=False
+    ),
+    Metric("p50_ms", "p50", "ms", "lower", ".3f", "median over queries asked one at a time"),
     Metric("p95_ms", "p95", "ms", "lower", ".3f", "95th percentile of the same times"),
     Metric("p99_ms", "p99", "ms", "lower", ".3f", "99th percentile of the same times"),
-    Metric("p50_spread_ms", "p50 spread", "ms", "lower", ".3f", "range of the repeats' medians"),
+    Metric(
+        "p50_spread_ms", "p50 spread", "ms", "lower", ".3f", "range of the repeats' medians",
+        brief=False,
+    ),
     Metric("batch_qps", "batch", "queries/s", "higher", ",.0f", "all queries in one call, median"),
     Metric(
-        "batch_spread_qps", "batch spread", "queries/s", "lower", ",.0f", "range of the repeats"
+        "batch_spread_qps", "batch spread", "queries/s", "lower", ",.0f", "range of the repeats",
+        brief=False,
     ),
-    Metric("score_error", "score error", "", "lower", ".1e", "largest error of a returned score"),
-)
+    Metric("build_s", "build", "s", "lower", ",.1f", "optimize: structure and calibration"),
+    Metric("size_bytes", "disk", "MB", "lower", ",.1f", "the index directory", 1e-6),
+    Metric("memory_bytes", "memory", "MB", "lower", ",.1f", "the structure in memory", 1e-6),
+    Metric(
+        "score_error", "score error", "", "lower", ".1e", "largest error of a returned score",
+        brief=False,
+    ),
+)  # fmt: skip
 """Every number of a report, in the order of its columns."""
 
 
-def recall_at_k(ids: Ids, scores: Float32Array, kth: Float32Array) -> float:
-    """Return the share of the exact k that was found, ties counted.
+def recalls(ids: Ids, scores: Float32Array, kth: Float32Array, k: int) -> Float64Array:
+    """Return the share of the exact k that each query found, ties counted.
 
     Parameters
     ----------
-    ids : ndarray of int64 or object, shape (q, k)
-        The answers.
-    scores : ndarray of float32, shape (q, k)
-        Their recomputed cosines, NaN where there is no answer.
+    ids : ndarray of int64 or object, shape (q, k')
+        The answers; fewer than k are that many found at most.
+    scores : ndarray of float32, shape (q, k')
+        Their recomputed cosines, NaN where there is no answer, or one that may not be there.
     kth : ndarray of float32, shape (q,)
         The k-th best exact cosine of each query.
+    k : int
+        Answers that should be there.
 
     Returns
     -------
-    float
+    ndarray of float64, shape (q,)
         In [0, 1].
 
     Notes
@@ -89,7 +114,25 @@ def recall_at_k(ids: Ids, scores: Float32Array, kth: Float32Array) -> float:
     rows is returned does not matter. An id that an answer repeats counts once.
     """
     good: BoolArray = (scores >= kth[:, None] - TIE) & _first_occurrences(ids)
-    return float(good.mean())
+    shares: Float64Array = good.sum(axis=1) / k
+    return shares
+
+
+def recall_summary(shares: Float64Array) -> dict[str, float]:
+    """Return the mean recall of the queries, and its standard error.
+
+    Parameters
+    ----------
+    shares : ndarray of float64, shape (q,)
+        The recall of each query.
+
+    Returns
+    -------
+    dict of str to float
+        `recall` and `recall_error`; the error of a single query is unknown and given as 0.
+    """
+    error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else 0.0
+    return {"recall": float(shares.mean()), "recall_error": float(error)}
 
 
 def _first_occurrences(ids: Ids) -> BoolArray:
@@ -103,7 +146,7 @@ def _first_occurrences(ids: Ids) -> BoolArray:
 
 
 def latency_summary(times_ms: Float64Array) -> dict[str, float]:
-    """Return the percentiles of all times, and how far the repeats' medians lie apart.
+    """Return percentiles over the queries, and how far the repeats' medians lie apart.
 
     Parameters
     ----------
@@ -114,8 +157,13 @@ def latency_summary(times_ms: Float64Array) -> dict[str, float]:
     -------
     dict of str to float
         `p50_ms`, `p95_ms`, `p99_ms` and `p50_spread_ms`.
+
+    Notes
+    -----
+    A query's time is the median of its repeats: what else the machine did now and then is left
+    out, what makes a query slow every time stays in.
     """
-    p50, p95, p99 = np.percentile(times_ms, (50, 95, 99))
+    p50, p95, p99 = np.percentile(np.median(times_ms, axis=0), (50, 95, 99))
     spread = np.ptp(np.median(times_ms, axis=1))
     return {
         "p50_ms": float(p50),

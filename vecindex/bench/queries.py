@@ -1,7 +1,8 @@
-"""The queries of a measurement: the caller's own, or sampled rows that may not find themselves."""
+"""What is asked of an index: the caller's queries, or rows that may not find themselves."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vecindex.arrays import Float32Array, unit_rows
+from vecindex.arrays import Float32Array, Int64Array, unit_rows
+from vecindex.bench.data import drawn
 from vecindex.bench.metrics import Ids
 from vecindex.errors import InputError
 from vecindex.results import Id
@@ -35,6 +37,28 @@ class Queries:
     vectors: Float32Array
     own: Ids | None
     source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What one pass over an index gives.
+
+    Parameters
+    ----------
+    sha256 : str
+        First 16 hexadecimal digits of the hash of its rows, as `row_hash` gives it.
+    rows : ndarray of float32, shape (n, dim), or None
+        All of them, where they were asked for.
+    drawn : ndarray of int64, shape (q,)
+        Numbers of the rows that were drawn as queries, counted over live rows.
+    queries : Queries
+        Drawn, or given.
+    """
+
+    sha256: str
+    rows: Float32Array | None
+    drawn: Int64Array
+    queries: Queries
 
 
 def given_queries(index: VectorIndex, queries: ArrayLike) -> Queries:
@@ -63,39 +87,58 @@ def given_queries(index: VectorIndex, queries: ArrayLike) -> Queries:
     return Queries(vectors, None, "given")
 
 
-def sampled_queries(index: VectorIndex, sample: int, seed: int) -> Queries:
-    """Return live rows of the index, drawn without replacement.
+def read_contents(
+    index: VectorIndex, queries: ArrayLike | None, sample: int, seed: int, *, keep_rows: bool
+) -> Contents:
+    """Return the queries, the hash of the rows and, if wanted, the rows, in one pass.
 
     Parameters
     ----------
     index : VectorIndex
-        The index, with at least two rows.
+        The index, with at least two rows where queries are to be drawn.
+    queries : array_like of shape (q, dim), or None
+        The caller's; None draws rows of the index without replacement.
     sample : int
-        How many rows; all of them if there are fewer.
+        How many rows to draw; all of them if there are fewer.
     seed : int
         Of the generator that draws.
+    keep_rows : bool
+        Whether to return all rows.
 
     Returns
     -------
-    Queries
-        With the ids of the rows.
+    Contents
+        Drawn queries know the ids of their rows.
 
     Raises
     ------
     InputError
-        If the index has fewer than two rows, or `sample` is below 1.
+        If queries must be drawn from fewer than two rows, or given ones do not fit.
     """
-    rows = len(index)
-    if rows < 2:
-        raise InputError(f"measuring needs at least 2 rows or queries of your own; there is {rows}")
-    if sample < 1:
-        raise InputError(f"sample must be at least 1, not {sample}")
-    drawn = np.random.default_rng(seed).choice(rows, size=min(sample, rows), replace=False)
-    wanted = set(drawn.tolist())
-    ids = [record.id for row, record in enumerate(index.scan()) if row in wanted]
-    records = index.get(ids, vectors=True)
-    vectors = np.stack([record.vector for record in records if record.vector is not None])
-    return Queries(vectors, _id_array(ids), "sampled rows, each without itself")
+    count = len(index)
+    given = None if queries is None else given_queries(index, queries)
+    if not count:
+        raise InputError("the index is empty: there is nothing to measure")
+    if given is None and count < 2:
+        raise InputError(
+            f"measuring needs at least 2 rows or queries of your own; there is {count}"
+        )
+    numbers = drawn(count, sample, seed) if given is None else np.empty(0, dtype=np.int64)
+    digest, wanted = hashlib.sha256(), set(numbers.tolist())
+    rows = np.empty((count, index.dim or 0), dtype=np.float32) if keep_rows else None
+    ids: list[Id] = []
+    vectors: list[Float32Array] = []
+    for number, record in enumerate(index.scan(vectors=True)):
+        vector = record.vector
+        assert vector is not None  # asked for
+        digest.update(vector.data)
+        if rows is not None:
+            rows[number] = vector
+        if number in wanted:
+            ids.append(record.id)
+            vectors.append(vector)
+    asked = given or Queries(np.stack(vectors), _id_array(ids), "sampled rows, each without itself")
+    return Contents(digest.hexdigest()[:16], rows, numbers, asked)
 
 
 def _id_array(ids: Sequence[Id]) -> Ids:

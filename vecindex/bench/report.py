@@ -3,163 +3,221 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 from vecindex.bench.metrics import METRICS
+from vecindex.errors import InputError
 
-if TYPE_CHECKING:
-    from rich.table import Table
+FORMAT = 2
+"""Version of the JSON document."""
 
-_PACKAGES = ("vecindex", "faiss-cpu", "numpy")
-_FIRST_COLUMNS = ("search", "k")
+INDEX = "this index"
+"""The structure's label in the rows of an index that exists, whatever it is built with."""
 
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One setting at one k; `METRICS` says what the numbers are.
+    """One setting of one structure at one k; `METRICS` says what the numbers are.
 
     Parameters
     ----------
+    structure : str
+        `"this index"`, or the spec of a temporary index, as in `"hnsw"`.
     name : str
-        `"exact"`, `"default"` (as calibrated), or a parameter with its value.
+        `"exact"`, `"default"` (as calibrated), or parameters with their values.
     k : int
         Neighbours asked for.
     plan : str
         How the index carried the search out.
     recall : float
         Share of the exact k found, ties counted.
+    recall_error : float
+        Standard error of `recall` over the queries.
     p50_ms, p95_ms, p99_ms : float
-        Percentiles of the time of one query alone, in milliseconds.
+        Percentiles over the queries, each asked alone, in milliseconds.
     p50_spread_ms : float
         Largest less smallest median of the repeats, in milliseconds.
     batch_qps : float
         Queries per second when all are asked in one call.
     batch_spread_qps : float
         Largest less smallest of the repeats.
+    build_s : float or None
+        Seconds to build and calibrate the structure; None where it was there already.
+    size_bytes, memory_bytes : int or None
+        Bytes of the index on disk, and of the structure in memory.
     score_error : float
         Largest difference of a returned score from the recomputed cosine.
     """
 
+    structure: str
     name: str
     k: int
     plan: str
     recall: float
+    recall_error: float
     p50_ms: float
     p95_ms: float
     p99_ms: float
     p50_spread_ms: float
     batch_qps: float
     batch_spread_qps: float
+    build_s: float | None
+    size_bytes: int | None
+    memory_bytes: int | None
     score_error: float
 
 
 @dataclass(frozen=True)
+class ConditionRow:
+    """A structure's default under a condition: a filter, removed rows, new rows.
+
+    Parameters
+    ----------
+    structure : str
+        As in `BenchRow`; always measured on a temporary copy.
+    name : str
+        The condition, as in `"filter 10%"`.
+    k : int
+        Neighbours asked for.
+    queries : int
+        Queries asked.
+    plan : str
+        How the index carried the search out.
+    matches : int
+        Rows that may be returned.
+    expected : int
+        Rows that every query must get: the lesser of k and `matches`.
+    returned : int
+        Allowed rows that the worst-off query got.
+    recall : float
+        Share of the exact `expected` found, ties counted.
+    recall_error : float
+        Standard error of `recall` over the queries.
+    first_ms : float
+        The first search under the condition, in milliseconds: a filter is evaluated then.
+    p50_ms : float
+        Median of one query alone afterwards, in milliseconds.
+    plain_p50_ms : float
+        The same without the condition.
+    ratio : float
+        Median over the repeats of the ratio of the two.
+    ratio_spread : float
+        Largest less smallest ratio of the repeats.
+    """
+
+    structure: str
+    name: str
+    k: int
+    queries: int
+    plan: str
+    matches: int
+    expected: int
+    returned: int
+    recall: float
+    recall_error: float
+    first_ms: float
+    p50_ms: float
+    plain_p50_ms: float
+    ratio: float
+    ratio_spread: float
+
+
+Row = TypeVar("Row", BenchRow, ConditionRow)
+
+
+@dataclass(frozen=True)
 class BenchReport:
-    """The measurement of one index.
+    """One measurement.
 
     Parameters
     ----------
     facts : dict
-        The index (path, rows, dim, structure, spec, target recall), the queries (number, source,
-        seed, repeats), the machine, the versions, threads and command.
+        The data (name, hash, rows, dimension), the index, the queries (number, hash, source), seed,
+        repeats, the machine, the versions, threads and command.
     rows : tuple of BenchRow
-        By k; exact search first, then the calibrated default, then the grid.
+        By structure and k.
+    conditions : tuple of ConditionRow
+        By structure.
     """
 
     facts: dict[str, Any] = field(repr=False)
     rows: tuple[BenchRow, ...]
+    conditions: tuple[ConditionRow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dict that json can write, the metrics' units and directions included."""
         return {
+            "format": FORMAT,
             "facts": self.facts,
             "metrics": [asdict(metric) for metric in METRICS],
             "rows": [asdict(row) for row in self.rows],
+            "conditions": [asdict(row) for row in self.conditions],
         }
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
-    def to_markdown(self) -> str:
-        """Return the rows as a Markdown table, with one line of facts above it."""
-        headings = [*_FIRST_COLUMNS, *(metric.heading for metric in METRICS)]
-        lines = [self.summary(), "", _markdown_row(headings)]
-        lines.append(_markdown_row(["---", *["---:"] * (len(headings) - 1)]))
-        lines += [_markdown_row(_cells(row)) for row in self.rows]
-        return "\n".join(lines) + "\n"
+    @classmethod
+    def from_json(cls, text: str, name: str = "report") -> BenchReport:
+        """Return the report that `to_json` wrote.
 
-    def to_table(self) -> Table:
-        """Return the rows as a rich table."""
-        from rich.table import Table
+        Parameters
+        ----------
+        text : str
+            JSON.
+        name : str
+            How messages call it.
 
-        table = Table(title=self.summary(), title_justify="left")
-        table.add_column(_FIRST_COLUMNS[0], no_wrap=True)
-        table.add_column(_FIRST_COLUMNS[1], justify="right")
-        for metric in METRICS:
-            arrow = "↑" if metric.better == "higher" else "↓"
-            unit = f"\n{metric.unit}" if metric.unit else ""
-            table.add_column(f"{metric.label} {arrow}{unit}", justify="right")
-        for row in self.rows:
-            table.add_row(*_cells(row), end_section=_last_of_its_k(row, self.rows))
-        return table
+        Returns
+        -------
+        BenchReport
+            Equal to the one that was written.
 
-    def summary(self) -> str:
-        """Return one line on what was measured where, and what to keep in mind."""
-        facts, machine = self.facts, self.facts["machine"]
-        note = f"; {facts['note']}" if facts["note"] else ""
-        return (
-            f"{facts['rows']:,} rows x {facts['dim']}, {facts['structure'] or 'no structure'}, "
-            f"{facts['queries']} queries ({facts['query_source']}), "
-            f"{facts['repeats']} repeats, {machine['cpu']}, {machine['cores']} cores{note}"
-        )
+        Raises
+        ------
+        InputError
+            If this is no such report, or one of another version.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{name}: not JSON: {error}") from error
+        if not isinstance(data, dict) or not isinstance(data.get("facts"), dict):
+            raise InputError(f"{name} is not a report of `vecindex bench --out`")
+        if data.get("format") != FORMAT:
+            raise InputError(
+                f"{name} has report format {data.get('format')!r}, this version compares "
+                f"format {FORMAT}: measure the baseline again"
+            )
+        rows = _rows(BenchRow, data.get("rows"), name)
+        return cls(data["facts"], rows, _rows(ConditionRow, data.get("conditions"), name))
 
+    def default(self, k: int = 10) -> dict[str, BenchRow]:
+        """Return each structure's calibrated default at k, or at the largest k below that."""
+        found = {}
+        for row in sorted(self.rows, key=lambda row: row.k):
+            if row.name == "default" and row.k <= k:
+                found[row.structure] = row
+        return found
 
-def machine_facts() -> dict[str, Any]:
-    """Return what the times depend on: processor, cores, memory and system."""
-    pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(pages * page / 1e9, 1),
-        "system": platform.platform(),
-    }
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The labels of the structures, in the order of the rows."""
+        return tuple(dict.fromkeys(row.structure for row in self.rows))
 
-
-def version_facts() -> dict[str, str]:
-    """Return the versions of Python and of the packages that do the work."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """The numbers of neighbours that were asked for, rising."""
+        return tuple(sorted({row.k for row in self.rows}))
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cells(row: BenchRow) -> list[str]:
-    numbers = [format(getattr(row, metric.name), metric.form) for metric in METRICS]
-    return [row.name, str(row.k), *numbers]
-
-
-def _markdown_row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _last_of_its_k(row: BenchRow, rows: tuple[BenchRow, ...]) -> bool:
-    return row is [other for other in rows if other.k == row.k][-1]
+def _rows(kind: type[Row], entries: Any, name: str) -> tuple[Row, ...]:
+    names = {one.name for one in fields(kind)}
+    whole = isinstance(entries, list) and all(
+        isinstance(entry, dict) and set(entry) == names for entry in entries
+    )
+    if not whole:
+        raise InputError(f"{name} is not a whole report of `vecindex bench --out`")
+    return tuple(kind(**entry) for entry in entries)

@@ -1,10 +1,9 @@
-"""Measure one index: recall, latency and throughput over the settings of its structure."""
+"""Measure an index with its alternatives, or vectors in several structures."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,66 +13,51 @@ from numpy.typing import ArrayLike
 
 from vecindex.ann import CORES
 from vecindex.arrays import Float32Array
-from vecindex.bench.metrics import latency_summary, recall_at_k, throughput_summary
-from vecindex.bench.queries import Queries, given_queries, sampled_queries
-from vecindex.bench.report import BenchReport, BenchRow, machine_facts, version_facts
-from vecindex.bench.trials import (
-    EXACT,
-    Answers,
-    Setting,
-    ask,
-    recompute,
-    settings,
-    time_alone,
-    time_batches,
-)
-from vecindex.errors import InputError
+from vecindex.bench.conditions import measure_conditions
+from vecindex.bench.copies import Copy, Recipe, built, cost_of, random_ranks
+from vecindex.bench.data import Dataset, held_out, row_hash
+from vecindex.bench.machine import command_text, machine_facts, version_facts
+from vecindex.bench.queries import Contents, Queries, read_contents
+from vecindex.bench.report import INDEX, BenchReport, BenchRow, ConditionRow
+from vecindex.bench.subjects import Subject, measure, own_truth
+from vecindex.bench.trials import EXACT, LATENCY_QUERIES, settings, stored_vectors
+from vecindex.bench.workload import STRUCTURES, Progress, Workload
+from vecindex.results import IndexInfo
+from vecindex.spec import spec_from_dict
 
 if TYPE_CHECKING:
     from vecindex.index import VectorIndex
 
-Progress = Callable[[str, int, int | None], None]
-
-LATENCY_QUERIES = 100
-"""At most so many of the queries are timed one by one, in every repeat."""
-
 _FLATTERED = "rows of a graph find their neighbours by their own links; other queries find fewer"
+_HELD_OUT = "the same rows are held out of the temporary indexes, and are still in this index"
 
 
 def bench(
     index: VectorIndex,
+    workload: Workload | None = None,
     *,
-    k: Sequence[int] = (1, 10, 100),
     queries: ArrayLike | None = None,
-    sample: int = 500,
-    seed: int = 0,
-    repeats: int = 5,
     progress: Progress | None = None,
 ) -> BenchReport:
-    """Measure an index as it is: how much it finds, and how fast.
+    """Measure an index as it is, and on request other structures with its vectors.
 
     Parameters
     ----------
     index : VectorIndex
         Open in either mode; never changed.
-    k : sequence of int
-        Neighbours asked for; values beyond the number of rows are cut to it.
+    workload : Workload or None
+        How to measure. Its structures and conditions are measured on temporary copies, for which
+        all vectors are held in memory.
     queries : array_like of shape (q, dim), or None
-        Vectors like those that will be asked. None samples rows of the index; then the sampled
+        Vectors like those that will be asked. None draws rows of the index; then the drawn
         row itself counts neither as truth nor as an answer.
-    sample : int
-        Rows to sample when no queries are given.
-    seed : int
-        Of the sample.
-    repeats : int
-        Rounds of timing.
     progress : callable or None
-        Called as `progress(stage, done, total)` after each setting.
+        Called as `progress(stage, done, total)`.
 
     Returns
     -------
     BenchReport
-        For each k: exact search, the calibrated default, and a grid of the structure's parameters.
+        For each k: exact search, the calibrated default, and the points of the calibration.
 
     Raises
     ------
@@ -83,9 +67,10 @@ def bench(
     Notes
     -----
     The truth is the index's own exact search; every score of every answer is recomputed here from
-    the stored vectors, and recall is counted on those. Sampled rows flatter a graph, where their
+    the stored vectors, and recall is counted on those. Drawn rows flatter a graph, where their
     own links lead straight to their neighbours: of 20,000 sentences, 500 found 0.983 as rows
-    (`ef_search=16`, k=10), and 0.914 when they were left out. Give queries of your own for a graph.
+    (`ef_search=16`, k=10), and 0.914 when they were left out. Give queries of your own for a
+    graph. Temporary indexes are not flattered: they are built without the drawn rows.
 
     Times are of `search_arrays`: ids and scores, without fetching texts. Up to `LATENCY_QUERIES`
     queries are asked one by one in each repeat, and all of them in one call. FAISS uses one thread
@@ -93,55 +78,31 @@ def bench(
 
     Examples
     --------
-    >>> print(bench(index, k=[10]).to_markdown())  # doctest: +SKIP
+    >>> bench(index, Workload(k=(10,))).default()["this index"].recall  # doctest: +SKIP
     """
-    if repeats < 1 or not k or min(k) < 1:
-        raise InputError(f"k and repeats must be at least 1, not k={list(k)}, repeats={repeats}")
-    asked = (
-        sampled_queries(index, sample, seed) if queries is None else given_queries(index, queries)
+    work = workload or Workload()
+    sample = held_out(len(index), work.sample) if work.copies else work.sample
+    contents = read_contents(index, queries, sample, work.seed, keep_rows=work.copies)
+    asked, info = contents.queries, index.info()
+    subject = Subject(INDEX, index, asked, stored_vectors(index), cost_of(info))
+    ks = _cut(work.k, len(index) - (asked.own is not None))
+    trials = [(k, one) for k in ks for one in (EXACT, *settings(info))]
+    found = Found()
+    found.rows += measure(
+        subject, trials, own_truth(subject, ks), work.repeats, _told(INDEX, progress)
     )
-    available = len(index) - (asked.own is not None)
-    if available < 1:
-        raise InputError("the index is empty: there is nothing to measure")
-    trials = [
-        (n, one) for n in sorted({min(n, available) for n in k}) for one in settings(index.info())
-    ]
-    answers = [ask(index, asked, n, setting) for n, setting in trials]
-    scores = recompute(index, asked, answers)
-    exact = {n: one for (n, setting), one in zip(trials, scores, strict=True) if setting is EXACT}
-    rows = []
-    for i, (n, setting) in enumerate(trials):
-        found = _found(answers[i], scores[i], exact[n])
-        rows.append(BenchRow(setting.name, n, **found, **_timed(index, asked, n, setting, repeats)))
-        if progress is not None:
-            progress("bench", i + 1, len(trials))
-    facts = _facts(index, asked, seed=seed, repeats=repeats)
-    return BenchReport(facts, tuple(rows))
-
-
-def _found(answers: Answers, scores: Float32Array, exact: Float32Array) -> dict[str, Any]:
-    return {
-        "recall": recall_at_k(answers.ids, scores, exact[:, -1]),
-        "score_error": float(np.nanmax(np.abs(scores - answers.scores), initial=0.0)),
-    }
-
-
-def _timed(
-    index: VectorIndex, queries: Queries, k: int, setting: Setting, repeats: int
-) -> dict[str, Any]:
-    alone = time_alone(index, queries.vectors[:LATENCY_QUERIES], k, setting, repeats)
-    batches = time_batches(index, queries.vectors, k, setting, repeats)
-    return {
-        "plan": str(index.explain(k, **setting.options)),
-        **latency_summary(alone),
-        **throughput_summary(batches, len(queries.vectors)),
-    }
-
-
-def _facts(index: VectorIndex, queries: Queries, **settings: int) -> dict[str, Any]:
-    info = index.info()
-    return {
-        "index": info.path,
+    if contents.rows is not None:
+        data = _without_queries(contents, info)
+        recipes = [Recipe(name, name, info.target_recall) for name in work.structures]
+        if work.conditions:
+            own = Recipe(INDEX, spec_from_dict(info.spec), info.target_recall)
+            _measure_copy(own, data, work, found, progress)
+        for recipe in recipes:
+            _measure_copy(recipe, data, work, found, progress)
+    facts = {
+        "index": Path(info.path).name,
+        "data": Path(info.path).name,
+        "sha256": contents.sha256,
         "rows": info.rows,
         "dim": info.dim,
         "spec": info.spec,
@@ -151,14 +112,166 @@ def _facts(index: VectorIndex, queries: Queries, **settings: int) -> dict[str, A
         "target_recall": info.target_recall,
         "params": info.params,
         "size_bytes": info.size_bytes,
-        "queries": len(queries.vectors),
-        "latency_queries": min(len(queries.vectors), LATENCY_QUERIES),
-        "query_source": queries.source,
-        **settings,
+        **_shared_facts(asked.vectors, asked.source, work),
+        "notes": _notes(asked, info, work),
+    }
+    return found.report(facts)
+
+
+def bench_vectors(
+    data: Dataset,
+    workload: Workload | None = None,
+    *,
+    target_recall: float = 0.95,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Measure structures on vectors: each is built in a temporary index and asked.
+
+    Parameters
+    ----------
+    data : Dataset
+        Rows and queries, see `from_arrays` and `read_hdf5`.
+    workload : Workload or None
+        How to measure; without structures, those of `STRUCTURES`.
+    target_recall : float
+        The promise with which the indexes are built.
+    progress : callable or None
+        Called as `progress(stage, done, total)`.
+
+    Returns
+    -------
+    BenchReport
+        Exact search first; then for each structure and k the calibrated default and the points of
+        the calibration.
+
+    Notes
+    -----
+    The truth is computed here, or is the data set's own where that is right. The temporary
+    indexes are removed one after the other, also after an error or Ctrl-C.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).standard_normal((300, 8))
+    >>> report = bench_vectors(from_arrays(rows), Workload(structures=("flat",), repeats=1))
+    >>> report.default()["flat"].recall
+    1.0
+    """
+    work = workload or Workload()
+    work = replace(work, structures=tuple(dict.fromkeys(work.structures or STRUCTURES)))
+    found = Found()
+    for name in work.structures:
+        _measure_copy(Recipe(name, name, target_recall), data, work, found, progress)
+    facts = {
+        "index": None,
+        "data": data.name,
+        "sha256": data.sha256,
+        "rows": len(data.rows),
+        "dim": data.rows.shape[1],
+        "target_recall": target_recall,
+        **_shared_facts(data.queries, data.source, work),
+        "notes": list(data.notes),
+    }
+    return found.report(facts)
+
+
+@dataclass(eq=False)
+class Found:
+    """What was measured so far.
+
+    Parameters
+    ----------
+    rows : list of BenchRow
+        Settings.
+    conditions : list of ConditionRow
+        Conditions.
+    """
+
+    rows: list[BenchRow] = field(default_factory=list)
+    conditions: list[ConditionRow] = field(default_factory=list)
+
+    def report(self, facts: dict[str, Any]) -> BenchReport:
+        """Return all of it with the facts."""
+        return BenchReport(facts, tuple(self.rows), tuple(self.conditions))
+
+
+def _measure_copy(
+    recipe: Recipe, data: Dataset, work: Workload, found: Found, progress: Progress | None
+) -> None:
+    """Build a structure; measure its settings, unless it stands for the index, and conditions."""
+    ranks = random_ranks(len(data.rows), work.seed) if work.filters else None
+    with built(recipe, data.rows, ranks, progress=progress) as copy:
+        if recipe.label != INDEX:
+            found.rows += _settings_of(recipe.label, copy, data, work, found, progress)
+        if work.conditions:
+            told = _told(f"{recipe.label}: conditions", progress)
+            found.conditions += measure_conditions(recipe, copy, data, ranks, work, told)
+
+
+def _settings_of(
+    label: str,
+    copy: Copy,
+    data: Dataset,
+    work: Workload,
+    found: Found,
+    progress: Progress | None,
+) -> list[BenchRow]:
+    ks = _cut(work.k, len(data.rows))
+    best = data.truth(max(ks))
+    truth = {k: best[:, k - 1] for k in ks}
+    queries = Queries(data.queries, None, data.source)
+    subject = Subject(label, copy.index, queries, data.rows.__getitem__, copy.cost)
+    rows = []
+    if not found.rows:  # exact search is the same in every copy
+        exact = replace(subject, label="exact")
+        trials = [(k, EXACT) for k in ks]
+        rows += measure(exact, trials, truth, work.repeats, _told("exact", progress))
+    trials = [(k, setting) for k in ks for setting in settings(copy.index.info())]
+    return rows + measure(subject, trials, truth, work.repeats, _told(label, progress))
+
+
+def _without_queries(contents: Contents, info: IndexInfo) -> Dataset:
+    """Return the rows of an index, those that are asked held out."""
+    assert contents.rows is not None
+    rows = np.delete(contents.rows, contents.drawn, axis=0)
+    asked = contents.queries
+    return Dataset(Path(info.path).name, rows, asked.vectors, asked.source)
+
+
+def _cut(ks: Sequence[int], available: int) -> list[int]:
+    return sorted({min(k, available) for k in ks})
+
+
+def _told(label: str, progress: Progress | None) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress(label, done, total)
+
+    return tell
+
+
+def _shared_facts(queries: Float32Array, source: str, work: Workload) -> dict[str, Any]:
+    return {
+        "structures": list(work.structures),
+        "queries": len(queries),
+        "queries_sha256": row_hash(queries),
+        "latency_queries": min(len(queries), LATENCY_QUERIES),
+        "query_source": source,
+        "sample": work.sample,
+        "seed": work.seed,
+        "repeats": work.repeats,
         "threads": {"single": 1, "batch": CORES},
         "machine": machine_facts(),
         "versions": version_facts(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "note": _FLATTERED if queries.own is not None and info.structure == "hnsw" else None,
+        "command": command_text(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _notes(asked: Queries, info: IndexInfo, work: Workload) -> list[str]:
+    notes = []
+    if asked.own is not None:
+        if (info.structure or "").startswith("hnsw"):
+            notes.append(_FLATTERED)
+        if work.copies:
+            notes.append(_HELD_OUT)
+    return notes

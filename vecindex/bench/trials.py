@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecindex.ann.ivf_build import lists_for
 from vecindex.arrays import Float32Array, Int64Array
 from vecindex.bench.metrics import Float64Array, Ids
 from vecindex.bench.queries import Queries
 from vecindex.results import IndexInfo
-from vecindex.spec import IvfSpec
 
 if TYPE_CHECKING:
     from vecindex.index import VectorIndex
 
-EF_SEARCH = (16, 32, 64, 128, 256, 512)
-"""`ef_search` of the trials of a graph."""
+Fetch = Callable[[list[Any]], Float32Array]
+"""Gives the stored vectors of ids, shape (n, dim)."""
 
-_WARM_UP = 10  # queries asked before the clock runs
+GRID = 10
+"""At most so many of the points that the calibration measured are tried."""
+
+LATENCY_QUERIES = 100
+"""At most so many of the queries are timed one by one, in every repeat."""
+
+_WARM_UP = 3  # queries asked before the clock runs, in each round
 _CHUNK = 32  # queries whose answers' vectors are in memory at once
 
 
@@ -34,7 +37,7 @@ class Setting:
     Parameters
     ----------
     name : str
-        `"exact"`, `"default"`, or a parameter with its value.
+        `"exact"`, `"default"`, or parameters with their values.
     options : dict
         Keywords of `VectorIndex.search_arrays`.
     """
@@ -53,24 +56,28 @@ def settings(info: IndexInfo) -> list[Setting]:
     Parameters
     ----------
     info : IndexInfo
-        Its structure decides: `ef_search` for a graph, `nprobe` for lists, nothing otherwise.
+        The points of its calibration are the grid, thinned to `GRID`; without one there is none.
 
     Returns
     -------
     list of Setting
-        Exact search first, the calibrated default second.
+        The calibrated default first, then by rising cost.
     """
-    grid = [(name, value) for name, values in _grid(info).items() for value in values]
-    return [EXACT, DEFAULT, *(Setting(f"{n}={value}", {"params": {n: value}}) for n, value in grid)]
+    points = info.calibration.points if info.calibration else ()
+    grid = [point.params for point in points if point.params]
+    return [DEFAULT, *(Setting(_words(params), {"params": params}) for params in thinned(grid))]
 
 
-def _grid(info: IndexInfo) -> dict[str, Sequence[int]]:
-    if info.structure == "hnsw":
-        return {"ef_search": EF_SEARCH}
-    if info.structure == "ivf":
-        lists = lists_for(IvfSpec(info.spec.get("nlist")), info.indexed)
-        return {"nprobe": [*takewhile(lists.__gt__, (1 << power for power in count())), lists]}
-    return {}
+def thinned(grid: Sequence[dict[str, Any]], most: int = GRID) -> list[dict[str, Any]]:
+    """Return at most `most` of a grid's points, spread evenly, the first and the last included."""
+    if len(grid) <= most:
+        return list(grid)
+    kept = np.linspace(0, len(grid) - 1, most).round().astype(int).tolist()
+    return [grid[number] for number in kept]
+
+
+def _words(params: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in params.items() if value is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,14 +125,14 @@ def ask(index: VectorIndex, queries: Queries, k: int, setting: Setting) -> Answe
     return Answers(ids[keep].reshape(-1, k), scores[keep].reshape(-1, k))
 
 
-def recompute(index: VectorIndex, queries: Queries, answers: list[Answers]) -> list[Float32Array]:
-    """Return the cosine of every answer, computed here from the stored vectors.
+def recompute(fetch: Fetch, queries: Float32Array, answers: list[Answers]) -> list[Float32Array]:
+    """Return the cosine of every answer, computed here from the vectors.
 
     Parameters
     ----------
-    index : VectorIndex
-        Gives the vectors.
-    queries : Queries
+    fetch : callable
+        Gives the vectors of ids.
+    queries : ndarray of float32, shape (q, dim)
         The queries of the answers.
     answers : list of Answers
         Of any k; every row is fetched once per chunk of queries, whoever returned it.
@@ -136,7 +143,7 @@ def recompute(index: VectorIndex, queries: Queries, answers: list[Answers]) -> l
         One for each of the answers, NaN where there is no answer.
     """
     found = [np.full(one.scores.shape, np.nan, dtype=np.float32) for one in answers]
-    for start in range(0, len(queries.vectors), _CHUNK):
+    for start in range(0, len(queries), _CHUNK):
         part = slice(start, start + _CHUNK)
         present = [np.isfinite(one.scores[part]) for one in answers]
         wanted = {
@@ -146,16 +153,23 @@ def recompute(index: VectorIndex, queries: Queries, answers: list[Answers]) -> l
         }
         if not wanted:
             continue
-        place = {
-            record.id: (i, record.vector)
-            for i, record in enumerate(index.get(list(wanted), vectors=True))
-        }
-        matrix = np.stack([vector for _, vector in place.values() if vector is not None])
+        place = {id: number for number, id in enumerate(wanted)}
+        matrix = fetch(list(wanted))
         for one, there, out in zip(answers, present, found, strict=True):
-            rows = np.array([place[id][0] for id in one.ids[part][there].tolist()], dtype=np.int64)
+            rows = np.array([place[id] for id in one.ids[part][there].tolist()], dtype=np.int64)
             asking = np.nonzero(there)[0]
-            out[part][there] = _dots(queries.vectors[part], asking, matrix, rows)
+            out[part][there] = _dots(queries[part], asking, matrix, rows)
     return found
+
+
+def stored_vectors(index: VectorIndex) -> Fetch:
+    """Return a function that gives the vectors which an index has stored for ids."""
+
+    def _fetch(ids: list[Any]) -> Float32Array:
+        records = index.get(ids, vectors=True)
+        return np.stack([record.vector for record in records if record.vector is not None])
+
+    return _fetch
 
 
 def _dots(
@@ -165,67 +179,74 @@ def _dots(
     return products
 
 
-def time_alone(
-    index: VectorIndex, vectors: Float32Array, k: int, setting: Setting, repeats: int
-) -> Float64Array:
-    """Return the time of each query asked alone, in milliseconds.
+@dataclass(frozen=True, eq=False)
+class Times:
+    """How long one setting took.
+
+    Parameters
+    ----------
+    alone_ms : ndarray of float64, shape (repeats, q')
+        Each of some queries asked alone, in milliseconds.
+    batch_s : ndarray of float64, shape (repeats,)
+        All queries in one call, in seconds.
+    """
+
+    alone_ms: Float64Array
+    batch_s: Float64Array
+
+
+def time_trials(
+    index: VectorIndex,
+    queries: Float32Array,
+    trials: Sequence[tuple[int, Setting]],
+    repeats: int,
+    after_each: Callable[[int, int], object],
+) -> list[Times]:
+    """Return the times of each setting at its k.
 
     Parameters
     ----------
     index : VectorIndex
         The index.
-    vectors : ndarray of float32, shape (q, dim)
-        The queries.
-    k : int
-        Answers asked for.
-    setting : Setting
-        How to ask.
+    queries : ndarray of float32, shape (q, dim)
+        At most `LATENCY_QUERIES` of them are asked alone.
+    trials : sequence of (int, Setting)
+        k, and how to ask.
     repeats : int
-        Rounds over all queries, after a few queries to warm up.
+        Rounds over all trials: what slows the machine for a while slows all settings alike.
+    after_each : callable
+        Called with runs done and runs in total.
 
     Returns
     -------
-    ndarray of float64, shape (repeats, q)
-        Wall-clock times of `search_arrays` with one query.
+    list of Times
+        Wall-clock times of `search_arrays`, in the order of the trials.
     """
-    singles = [vectors[i : i + 1] for i in range(len(vectors))]
-    for query in singles[:_WARM_UP]:
-        index.search_arrays(query, k, **setting.options)
-    times = np.empty((repeats, len(singles)))
+    singles = [query[None] for query in spread_out(queries)]
+    alone = np.empty((len(trials), repeats, len(singles)))
+    batch = np.empty((len(trials), repeats))
     for repeat in range(repeats):
-        for i, query in enumerate(singles):
-            start = time.perf_counter()
-            index.search_arrays(query, k, **setting.options)
-            times[repeat, i] = time.perf_counter() - start
-    return times * 1000
+        for number, (k, setting) in enumerate(trials):
+            for query in singles[:_WARM_UP]:
+                seconds(index, query, k, setting)
+            alone[number, repeat] = [seconds(index, query, k, setting) for query in singles]
+            if repeat == 0:
+                seconds(index, queries, k, setting)
+            batch[number, repeat] = seconds(index, queries, k, setting)
+            after_each(repeat * len(trials) + number + 1, repeats * len(trials))
+    return [Times(1000 * one, many) for one, many in zip(alone, batch, strict=True)]
 
 
-def time_batches(
-    index: VectorIndex, vectors: Float32Array, k: int, setting: Setting, repeats: int
-) -> Float64Array:
-    """Return the time of one call with all queries, in seconds.
+def seconds(index: VectorIndex, queries: Float32Array, k: int, setting: Setting) -> float:
+    """Return the wall-clock time of one call of `search_arrays`, in seconds."""
+    start = time.perf_counter()
+    index.search_arrays(queries, k, **setting.options)
+    return time.perf_counter() - start
 
-    Parameters
-    ----------
-    index : VectorIndex
-        The index.
-    vectors : ndarray of float32, shape (q, dim)
-        The queries.
-    k : int
-        Answers asked for.
-    setting : Setting
-        How to ask.
-    repeats : int
-        Calls; the caller has warmed up.
 
-    Returns
-    -------
-    ndarray of float64, shape (repeats,)
-        Wall-clock times of `search_arrays` with all queries.
-    """
-    times = np.empty(repeats)
-    for repeat in range(repeats):
-        start = time.perf_counter()
-        index.search_arrays(vectors, k, **setting.options)
-        times[repeat] = time.perf_counter() - start
-    return times
+def spread_out(queries: Float32Array, most: int = LATENCY_QUERIES) -> Float32Array:
+    """Return at most `most` of the queries, taken evenly from first to last."""
+    if len(queries) <= most:
+        return queries
+    spread: Float32Array = queries[np.linspace(0, len(queries) - 1, most).astype(int)]
+    return spread
