@@ -1,1 +1,1 @@
-"""Measurements of vecindex itself; run with `python -m benchmarks.<name>`."""
+"""Measurements of vecindex, alone and beside others; run with `python -m benchmarks.<name>`."""
