@@ -290,7 +290,7 @@ def test_asking_wrongly(tmp_path):
 
 def test_pyarrow_may_be_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'vecindex\[parquet\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'vecindex\[arrow\]'"):
         list(read_batches(tmp_path / "a.parquet", ALL))
 
 

@@ -61,7 +61,8 @@ def check(segment: Segment, expected: Sequence[Any]) -> None:
 def test_a_tail_becomes_a_segment(directory: Directory, ids: list[Any]) -> None:
     entry, dead = rewrite(directory, 4, [Source(tail_of(ids), None)], DIM, nothing)
     assert dead.tolist() == [False] * len(ids)
-    assert sorted(directory.names()) == ["ids-4.vxi", "rows-4.vxr", "vectors-4.f32"]
+    names = ["columns-4.arrow", "ids-4.vxi", "rows-4.vxr", "vectors-4.f32"]
+    assert sorted(directory.names()) == names
     assert {file.name for file in entry.files} == set(directory.names())
     assert entry.rows == len(ids)
     check(Segment(directory, entry, DIM), ids)
@@ -176,7 +177,7 @@ def test_segments_absorb_one_another(
     seal(store)
     assert [segment.count for segment in store.state.segments] == [4]
     assert store.state.removed == 0
-    assert len(store.directory.names()) == 3 + 3  # the segment's, log, LOCK and MANIFEST
+    assert len(store.directory.names()) == 4 + 3  # the segment's, log, LOCK and MANIFEST
     for state in (store.state, reopen().state):
         assert content(state) == expected
 

@@ -15,10 +15,10 @@ from vecindex.store.state import State
 
 def check_state(directory: Directory, state: State) -> Iterator[tuple[str, int, list[Problem]]]:
     """Yield name, size in bytes and problems of each file of a state, as it was read."""
-    structure = state.manifest.structure
+    caches = state.manifest.caches()
     for entry in state.manifest.files():
-        cache = structure is not None and entry == structure.file
-        yield entry.name, entry.size, _check_file(directory, entry, rebuildable=cache)
+        problems = _check_file(directory, entry, rebuildable=entry in caches)
+        yield entry.name, entry.size, problems
     *closed, active = state.manifest.logs
     for log in (*closed, replace(active, synced=state.offset)):  # what we saw must be there
         yield log.name, log.size or state.offset, _check_log(directory, log)

@@ -36,7 +36,9 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 def _default(value: Any) -> Any:
     # Called for what msgpack's strict types refuse, subclasses included.
     if isinstance(value, datetime):
-        return msgpack.ExtType(DATETIME_EXT, value.isoformat().encode())
+        text = value.isoformat()
+        datetime.fromisoformat(text)  # pandas.NaT is a datetime, but could never be read back
+        return msgpack.ExtType(DATETIME_EXT, text.encode())
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple):
@@ -172,6 +174,16 @@ def unpack_ids(keys: Sequence[bytes | memoryview]) -> list[Id]:
     """Return the ids that `pack_ids` packed."""
     unpack = msgpack.unpackb
     return [unpack(key) for key in keys]
+
+
+def unpack_metadata(records: Sequence[bytes]) -> list[Metadata | None]:
+    """Return the metadata of packed records; a removed row's record has none."""
+    body = b"\xdd" + len(records).to_bytes(4, "big") + b"".join(records)  # one array of them all
+    try:
+        unpacked = msgpack.unpackb(body, ext_hook=_ext_hook)
+        return [None if record is None else record[2] for record in unpacked]
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        raise CorruptIndexError(f"checksummed records cannot be read: {error}") from error
 
 
 def unpack_record(data: bytes | memoryview) -> Record:

@@ -39,17 +39,19 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """The files of one immutable segment of `rows` rows."""
+    """The files of one immutable segment of `rows` rows; it can do without columns."""
 
     rows: int
     vectors: FileEntry
     records: FileEntry
     ids: FileEntry
+    columns: FileEntry | None = None
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
         """The segment's files."""
-        return self.vectors, self.records, self.ids
+        columns = () if self.columns is None else (self.columns,)
+        return self.vectors, self.records, self.ids, *columns
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class StructureEntry:
     spec: dict[str, Any]
     file: FileEntry
     calibration: dict[str, Any] | None
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Manifest:
         Bitmap of the segments' removed rows, as of the start of the first log.
     structure : StructureEntry or None
         None while every search is exact.
+    choice : dict or None
+        What `auto` chose and tried, and for how many rows.
     """
 
     generation: int
@@ -103,6 +108,7 @@ class Manifest:
     segments: tuple[SegmentEntry, ...] = ()
     dead: FileEntry | None = None
     structure: StructureEntry | None = None
+    choice: dict[str, Any] | None = None
 
     def files(self) -> list[FileEntry]:
         """Return the entries of all immutable files."""
@@ -112,6 +118,11 @@ class Manifest:
         if self.structure is not None:
             entries.append(self.structure.file)
         return entries
+
+    def caches(self) -> set[FileEntry]:
+        """Return the entries of the files that can be made anew from the others."""
+        found = {segment.columns for segment in self.segments if segment.columns is not None}
+        return found if self.structure is None else found | {self.structure.file}
 
     def names(self) -> set[str]:
         """Return the names of all files, logs included."""
@@ -173,6 +184,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
                 "vectors": segment.vectors.to_list(),
                 "records": segment.records.to_list(),
                 "ids": segment.ids.to_list(),
+                "columns": None if segment.columns is None else segment.columns.to_list(),
             }
             for segment in manifest.segments
         ],
@@ -184,7 +196,9 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
             "spec": structure.spec,
             "file": structure.file.to_list(),
             "calibration": structure.calibration,
+            "memory_bytes": structure.memory_bytes,
         },
+        "choice": manifest.choice,
     }
 
 
@@ -205,6 +219,7 @@ def _from_dict(data: dict[str, Any]) -> Manifest:
                 FileEntry(*segment["vectors"]),
                 FileEntry(*segment["records"]),
                 FileEntry(*segment["ids"]),
+                FileEntry(*segment["columns"]) if segment.get("columns") else None,
             )
             for segment in data["segments"]
         ),
@@ -216,5 +231,7 @@ def _from_dict(data: dict[str, Any]) -> Manifest:
             structure["spec"],
             FileEntry(*structure["file"]),
             structure["calibration"],
+            structure.get("memory_bytes", 0),
         ),
+        choice=data.get("choice"),
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vecindex.arrays import BoolArray, Float32Array
+from vecindex.arrays import BoolArray, Float32Array, Int64Array
 from vecindex.store.codec import DEAD_RECORD
-from vecindex.store.files import Directory
+from vecindex.store.columns import has_arrow, join_columns, write_columns
+from vecindex.store.files import Directory, FileEntry
 from vecindex.store.ids import IdColumn, write_ids
 from vecindex.store.manifest import SegmentEntry
 from vecindex.store.records import write_records
@@ -53,6 +54,26 @@ class Source:
         keep = self.keep
         return np.zeros(len(keep), dtype=np.bool_)[keep] if self.dead is None else self.dead[keep]
 
+    def picked(self, count: int) -> Int64Array | None:
+        """Return the rows that are written, -1 for removed ones; None if they are all of `count`.
+
+        Parameters
+        ----------
+        count : int
+            At least `part.count`.
+
+        Returns
+        -------
+        ndarray of int64, shape (written rows,), or None
+            Rising, apart from the removed ones.
+        """
+        if self.dead is None:
+            return None if count == self.part.count else np.arange(self.part.count)
+        rows = np.arange(self.part.count)
+        if self.keep_dead:
+            rows[self.dead] = -1
+        return rows[self.keep]
+
 
 def rewrite(
     directory: Directory, number: int, sources: Sequence[Source], dim: int, poll: Poll
@@ -92,7 +113,24 @@ def rewrite(
         ]
     )
     ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
-    return SegmentEntry(rows, vectors, records, ids), dead
+    columns = _write_columns(directory, f"columns-{number}.arrow", sources, poll)
+    return SegmentEntry(rows, vectors, records, ids, columns), dead
+
+
+def _write_columns(
+    directory: Directory, name: str, sources: Sequence[Source], poll: Poll
+) -> FileEntry | None:
+    """Write the columns of all sources; None if there are none, or one cannot say what it has."""
+    if not any(source.part.has_metadata() for source in sources) or not has_arrow():
+        return None
+    joined = []
+    for source in sources:
+        poll()
+        columns = source.part.columns()
+        if columns is None:
+            return None
+        joined.append((columns, source.picked(columns.count)))
+    return write_columns(directory, name, join_columns(joined))
 
 
 def _vectors(sources: Sequence[Source], poll: Poll) -> Iterator[Float32Array]:

@@ -5,20 +5,26 @@ Both answer the same questions, by row number within the part; `Part` is what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vecindex.arrays import Float32Array, Int64Array, MappedRows
+from vecindex.arrays import BoolArray, Float32Array, Int64Array, MappedRows
+from vecindex.filters import Filter
 from vecindex.results import Id
 from vecindex.store.files import Directory, MappedFile
 from vecindex.store.ids import IdColumn, IdTable
 from vecindex.store.manifest import SegmentEntry
+from vecindex.store.masks import SegmentMasks, TailMasks, quiet
 from vecindex.store.records import RecordsFile
 from vecindex.store.vectors import VectorsFile
 
+if TYPE_CHECKING:
+    from vecindex.filters.masks import Columns
+
 _FIRST_BYTES = 16 << 20
+_EMPTY_ENDS = (0xC0, 0x80)  # how msgpack ends a record with None or {} as metadata
 
 
 class Part(Protocol):
@@ -51,6 +57,15 @@ class Part(Protocol):
     def column(self) -> IdColumn:
         """Return the ids of all rows."""
 
+    def keeps(self, where: Filter) -> BoolArray:
+        """Return which rows a filter keeps, read-only; of removed rows it says nothing."""
+
+    def columns(self) -> Columns | None:
+        """Return columns of the first `count` rows' metadata, or of more; None if impossible."""
+
+    def has_metadata(self) -> bool:
+        """Return False if it seems that no record holds metadata."""
+
     def check_rows(self, rows: Int64Array | None = None) -> None:
         """Raise `CorruptIndexError` unless the vectors of `rows`, or all, are as written."""
 
@@ -66,14 +81,23 @@ class Segment:
         What the manifest says of them.
     dim : int
         Dimension of the vectors.
+    note : callable
+        Is told of damage to what can be done without.
     """
 
-    def __init__(self, directory: Directory, entry: SegmentEntry, dim: int) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        entry: SegmentEntry,
+        dim: int,
+        note: Callable[[str], object] = quiet,
+    ) -> None:
         self.entry = entry
         self.count = entry.rows
         self._vectors = VectorsFile(directory, entry.vectors, (entry.rows, dim))
         self._records = RecordsFile(directory, entry.records, entry.rows)
         self._ids = IdTable(directory, entry.ids, entry.rows)
+        self._masks = SegmentMasks(directory, entry.columns, self._records, note)
         self.all_ints = self._ids.all_ints
         self.ids = self._ids.ids
         self.find = self._ids.find
@@ -81,6 +105,8 @@ class Segment:
         self.records = self._records.get
         self.scan_records = self._records.scan
         self.check_rows = self._vectors.check_rows
+        self.keeps = self._masks.keeps
+        self.columns = self._masks.columns
 
     @property
     def mapped(self) -> MappedRows:
@@ -95,7 +121,12 @@ class Segment:
     @property
     def files(self) -> list[MappedFile]:
         """The mapped files."""
-        return [self._vectors.file, self._records.file, self._ids.file]
+        columns = [] if self._masks.file is None else [self._masks.file]
+        return [self._vectors.file, self._records.file, self._ids.file, *columns]
+
+    def has_metadata(self) -> bool:
+        """Return False if it seems that no record holds metadata."""
+        return self.entry.columns is not None or _any_metadata(self.scan_records())
 
 
 class Tail:
@@ -112,6 +143,7 @@ class Tail:
         self.buffer: Float32Array = np.empty((0, dim), dtype=np.float32)
         self.id_list: list[Id] = []
         self.record_list: list[bytes] = []
+        self.masks = TailMasks(self.record_list)
         self.rows_of: dict[Id, int | tuple[int, ...]] = {}
         self.all_ints = True
 
@@ -198,5 +230,22 @@ class TailView:
         """Return the ids of all rows."""
         return IdColumn.of(self.tail.id_list[: self.count])
 
+    def keeps(self, where: Filter) -> BoolArray:
+        """Return which rows a filter keeps, read-only; of removed rows it says nothing."""
+        return self.tail.masks.keeps(where, self.count)
+
+    def columns(self) -> Columns | None:
+        """Return columns of the first `count` rows' metadata, or of more; None if impossible."""
+        return self.tail.masks.columns(self.count)
+
+    def has_metadata(self) -> bool:
+        """Return False if it seems that no record holds metadata."""
+        return _any_metadata(self.scan_records())
+
     def check_rows(self, rows: Int64Array | None = None) -> None:
         """Do nothing: what is in memory was checked when it was read."""
+
+
+def _any_metadata(records: Iterable[bytes]) -> bool:
+    # Other metadata may end so, too: then there are no columns until they are needed.
+    return any(record[-1] not in _EMPTY_ENDS for record in records)

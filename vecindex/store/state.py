@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from vecindex.store.files import Directory, MappedFile
 from vecindex.store.frames import PUT, REMOVE, Frame
 from vecindex.store.ids import Wanted
 from vecindex.store.manifest import Manifest
+from vecindex.store.masks import quiet
 from vecindex.store.segment import Part, Segment, Tail, TailView
 
 
@@ -152,7 +153,12 @@ class State:
         )
 
 
-def load_state(directory: Directory, manifest: Manifest, reuse: State | None = None) -> State:
+def load_state(
+    directory: Directory,
+    manifest: Manifest,
+    reuse: State | None = None,
+    note: Callable[[str], object] = quiet,
+) -> State:
     """Return the state of the manifest's segments, before any log is replayed.
 
     Parameters
@@ -163,6 +169,8 @@ def load_state(directory: Directory, manifest: Manifest, reuse: State | None = N
         The commit to load.
     reuse : State or None
         A state whose mapped files may be used again.
+    note : callable
+        Is told, when it is noticed, of damage to what can be done without.
 
     Raises
     ------
@@ -173,7 +181,7 @@ def load_state(directory: Directory, manifest: Manifest, reuse: State | None = N
     """
     known = {segment.entry: segment for segment in reuse.segments} if reuse else {}
     segments = tuple(
-        known.get(entry) or Segment(directory, entry, manifest.dim or 0)
+        known.get(entry) or Segment(directory, entry, manifest.dim or 0, note)
         for entry in manifest.segments
     )
     dead = _load_dead(directory, manifest)

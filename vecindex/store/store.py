@@ -36,7 +36,7 @@ from vecindex.store.state import State, load_state, pack_dead
 
 _OURS = re.compile(
     r"(log-\d+\.vxl|rows-\d+\.vxr|vectors-\d+\.f32|ids-\d+\.vxi|dead-\d+\.vxd|"
-    r"structure-\d+\.faiss|MANIFEST\.tmp)\Z"
+    r"columns-\d+\.arrow|structure-\d+\.faiss|MANIFEST\.tmp)\Z"
 )
 _LOAD_TRIES = 20
 _LEFTOVERS = ("log-1.vxl", "MANIFEST.tmp")
@@ -167,7 +167,7 @@ class Store:
             self._stamp = self._manifest_stamp()
             manifest = read_manifest(self.directory)
             try:
-                state = load_state(self.directory, manifest, getattr(self, "state", None))
+                state = self._load(manifest, getattr(self, "state", None))
                 state, torn = replay(self.directory, state)
             except FileNotFoundError as error:
                 if self._stamp == self._manifest_stamp():
@@ -179,6 +179,9 @@ class Store:
                 self.state = state
                 return torn
         raise StorageFailedError(f"{self.directory.path} changes faster than it can be read")
+
+    def _load(self, manifest: Manifest, reuse: State | None) -> State:
+        return load_state(self.directory, manifest, reuse, self.note)
 
     def _manifest_stamp(self) -> tuple[int, int, int]:
         return self.directory.stamp(manifests.NAME)
@@ -349,7 +352,7 @@ class Store:
             **fields,
         )
         # Most of the work outside the lock: writers only wait for what came in meanwhile.
-        state, _ = replay(self.directory, load_state(self.directory, draft, self.state))
+        state, _ = replay(self.directory, self._load(draft, self.state))
         with self.writing(), self._all_or_reopen():
             state = self._caught_up(draft, state)
             now = self.state.manifest
@@ -361,7 +364,7 @@ class Store:
         state, torn = replay(self.directory, state)
         if torn or state.sequence != self.state.sequence:
             # It was read while a call was under way that has been taken back since.
-            state, torn = replay(self.directory, load_state(self.directory, draft, self.state))
+            state, torn = replay(self.directory, self._load(draft, self.state))
         if torn or (state.sequence, state.offset) != (self.state.sequence, self.state.offset):
             raise StorageFailedError(
                 f"{self.directory.path}: the log holds other operations than were acknowledged"
