@@ -138,7 +138,7 @@ def _parquet_file(path: Path) -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing_extra("pyarrow", "parquet") from error
+        raise missing_extra("pyarrow", "arrow") from error
     path.open("rb").close()  # a missing file as Python says it, not as Arrow does
     try:
         # Buffering ahead would read the whole file into memory (pyarrow 26).

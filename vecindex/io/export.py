@@ -41,7 +41,7 @@ def export(
         An open index.
     destination : str or Path
         `.jsonl`: a line `{"id", "text", "metadata"}` each. `.parquet` (needs
-        `vecindex[parquet]`): the same columns, the metadata as JSON text. `.npy`: the unit rows
+        `vecindex[arrow]`): the same columns, the metadata as JSON text. `.npy`: the unit rows
         alone, float32 of shape (n, dim).
     vectors : bool
         Add a column `vector` of unit rows to `.jsonl` and `.parquet`; `.npy` is nothing else.
@@ -104,7 +104,7 @@ def _write_parquet(index: VectorIndex, path: Path, vectors: bool, progress: Prog
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise missing_extra("pyarrow", "parquet") from error
+        raise missing_extra("pyarrow", "arrow") from error
     chunks = _chunks(index, vectors)
     first = next(chunks, [])
     id_type = type(first[0].id) if first else str

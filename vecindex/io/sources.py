@@ -25,7 +25,7 @@ def read_batches(
 
     The format follows from the suffix: `.jsonl` or `.ndjson` (one object a line), `.json` (one
     list of objects; read whole), `.csv` and `.tsv` (with a header row; every value is a string),
-    each also with `.gz` behind it; `.parquet` (needs `vecindex[parquet]`); `.npy` (an array of
+    each also with `.gz` behind it; `.parquet` (needs `vecindex[arrow]`); `.npy` (an array of
     vectors, with `id="row"` its row numbers as ids).
 
     Parameters
