@@ -123,7 +123,10 @@ class Structure(Protocol):
         """
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
-        """Return parameters to calibrate, by rising cost; those of a group differ in `rescore`."""
+        """Return groups of parameters to calibrate, that differ in `rescore` within a group.
+
+        Groups go by rising cost, but for those of a scan, which come first.
+        """
 
     def widen(self, params: Params, k: int) -> Params:
         """Return the parameters for k rows that keep what was calibrated for ten."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from vecindex.ann.base import Progress, ShouldStop, Structure, Watch, slots_for
 from vecindex.ann.bounds import LowerBound
-from vecindex.ann.candidates import candidates_for, drop_repeats, mark_repeats
+from vecindex.ann.candidates import candidates_for, drop_repeats
 from vecindex.ann.holdout import Holdout
 from vecindex.ann.questions import Questions, timed
 from vecindex.ann.scores import score_rows, top_k
@@ -73,7 +73,7 @@ def calibrate(
     costs = Costs(1e3 * asked.exact_ms / max(1, len(asked.matrix)), asked.row_us, 0.0)
     if not asked.empty:
         trial = _Trial(structure, asked, Holdout(structure, asked.own[asked.own >= 0]))
-        points = list(_climb(trial, LowerBound(asked.k, confidence), watch))
+        points = list(_climb(trial, confidence, watch))
         costs = trial.costs(costs)
     return Calibration(
         kind=structure.kind,
@@ -103,22 +103,32 @@ def _params(structure: Structure, point: OperatingPoint) -> Params:
     return type(sample)(**point.params)
 
 
-def _climb(trial: _Trial, bound: LowerBound, watch: Watch) -> Iterator[OperatingPoint]:
+def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[OperatingPoint]:
     """Yield points, group after group, until more cost buys nothing."""
     grid = trial.structure.grid()
-    exact_ms, perfect, done = trial.asked.exact_ms, 0, False
+    scanned: list[OperatingPoint] = []
+    bound, exact_ms, perfect, beaten = trial.bound(confidence), trial.asked.exact_ms, 0, 0
     for number, group in enumerate(grid):
         watch.check()
-        if done and not trial.structure.scans(group[0]):
-            continue  # a scan is measured in any case: filters need it
+        if trial.structure.scans(group[0]):
+            scanned = trial.measure(group, trial.bound(confidence))  # errs in ways of its own
+            yield from scanned
+            continue
         points = trial.measure(group, bound)
         yield from points
         watch.report(number + 1, len(grid))
         best = max(points, key=lambda point: point.recall)
         perfect += best.recall == 1.0
+        beaten += all(_beaten(point, scanned) for point in points)
         slow = min(p.latency_ms for p in points) > exact_ms > _SLOW_MS  # exact is better then
-        done = done or best.bound >= _ENOUGH_BOUND or perfect == 2 or slow
+        if best.bound >= _ENOUGH_BOUND or perfect == 2 or beaten == 2 or slow:
+            break
     watch.report(len(grid), len(grid))
+
+
+def _beaten(point: OperatingPoint, others: Sequence[OperatingPoint]) -> bool:
+    """Return whether another point is both quicker and better."""
+    return any(o.latency_ms <= point.latency_ms and o.recall >= point.recall for o in others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +138,10 @@ class _Trial:
     structure: Structure
     asked: Questions
     holdout: Holdout
+
+    def bound(self, confidence: float) -> LowerBound:
+        """Return fresh bounds."""
+        return LowerBound(self.asked.k, confidence)
 
     def measure(self, group: Sequence[Params], bound: LowerBound) -> list[OperatingPoint]:
         """Return the points of parameters that differ in `rescore` only."""
@@ -168,7 +182,7 @@ class _Trial:
             part = slice(start, start + _CHUNK)
             rows = self._find(asked.queries[part], asked.own[part], slots, params, None)
             scores = score_rows(asked.matrix, asked.queries[part], rows)
-            found.append(scores >= asked.good_enough[part, None])
+            found.append(_first_hits(scores >= asked.good_enough[part, None], rows))
         return np.concatenate(found)
 
     def _one_by_one(self, params: Params, slots: int) -> tuple[BoolArray, float]:
@@ -191,20 +205,15 @@ class _Trial:
         params: Params,
         threads: int | None,
     ) -> Int64Array:
-        """Return candidates as ranked; none dead, none twice, none the query's own row."""
-        asks_rows = int(self.asked.source == "rows")
-        repeats = 1 + self.structure.repeats
+        """Return candidates as ranked, without dead rows and without the query's own row."""
+        copies = (1 + self.structure.repeats) * (self.asked.source == "rows")
         wide = self.structure.widen(params, candidates_for(self.asked.k, self.asked.live))
-        rows = self.holdout.structure.find(queries, slots + asks_rows * repeats, wide, threads)
-        if asks_rows:
-            others = np.argsort(rows == own[:, None], axis=1, kind="stable")  # its own go last
-            rows = np.take_along_axis(rows, others, 1)[:, :slots]
-            rows = np.where(rows == own[:, None], -1, rows)
-        if self.structure.repeats and not self.structure.scans(params):
-            rows = mark_repeats(rows)
+        rows = self.holdout.structure.find(queries, slots + copies, wide, threads)
+        for _ in range(copies):
+            rows = _without(rows, own)
         if self.asked.live is not None:
-            rows = np.where(self.asked.live.mask[rows], rows, -1)
-        return np.ascontiguousarray(rows)
+            rows = np.where(self.asked.live.mask[rows] & (rows >= 0), rows, -1)
+        return np.ascontiguousarray(rows[:, :slots])
 
     def _time(self, params: Params, slots: int) -> float:
         """Return the median seconds of one query."""
@@ -245,3 +254,20 @@ class _Trial:
 def _plain(params: Params) -> dict[str, int]:
     """Return the parameters that are set."""
     return {name: value for name, value in asdict(params).items() if value is not None}
+
+
+def _without(rows: Int64Array, own: Int64Array) -> Int64Array:
+    """Return one column less: without the first place of `own`, or without the last."""
+    there = rows == own[:, None]
+    place = np.where(there.any(axis=1), there.argmax(axis=1), rows.shape[1] - 1)
+    columns = np.arange(rows.shape[1] - 1)
+    return np.take_along_axis(rows, columns + (columns >= place[:, None]), 1)
+
+
+def _first_hits(good: BoolArray, rows: Int64Array) -> BoolArray:
+    """Return `good` without the later places of a row that stands there several times."""
+    asking, places = np.nonzero(good)
+    _, first = np.unique(np.stack([asking, rows[asking, places]]), axis=1, return_index=True)
+    hits = np.zeros(good.shape, np.bool_)
+    hits[asking[first], places[first]] = True
+    return hits

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vecindex.ann.flat import LiveMask
 from vecindex.arrays import Int64Array
 
@@ -47,12 +45,3 @@ def drop_repeats(rows: Int64Array) -> Int64Array:
     again = rows[:, 1:] == rows[:, :-1]
     rows[:, 1:][again] = -1
     return rows
-
-
-def mark_repeats(rows: Int64Array) -> Int64Array:
-    """Return a copy with -1 in the place of each row but its first, all others staying put."""
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, 1)
-    again = np.zeros(rows.shape, np.bool_)
-    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
-    return np.where(again, -1, rows)

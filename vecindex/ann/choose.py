@@ -150,8 +150,8 @@ class _Race:
             yield
 
     def _try(self, spec: StructureSpec) -> None:
-        start = time.perf_counter()
-        structure = build(spec, self._vectors, threads=self._threads,
+        start, base = time.perf_counter(), self._best.structure
+        structure = build(spec, self._vectors, threads=self._threads, base=base,
                           should_stop=self._should_stop)  # fmt: skip
         build_s = time.perf_counter() - start
         calibration = calibrate(structure, self._asked, should_stop=self._should_stop)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from vecindex.ann.base import Watch
 from vecindex.ann.native import faiss
 from vecindex.ann.threads import use_threads
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
@@ -16,7 +15,6 @@ _DIMS = 4  # dimensions a sub-quantizer
 _PAIR = 2 * _DIMS  # a scan takes sub-quantizers two at a time
 _TRAINING_ROWS = 16_384  # 1,024 for each of the 16 words of a sub-quantizer
 _SEED = 1234
-_CHUNK = 16_384  # rows encoded between two looks at the clock
 BLOCK_ROWS = 32
 """Rows that FAISS packs into one block of codes."""
 
@@ -80,32 +78,6 @@ def empty_like(index: Any) -> Any:
     fresh.pq = index.pq
     fresh.is_trained = True
     return fresh
-
-
-def encode(index: Any, rows: Float32Array, threads: int | None, watch: Watch) -> UInt8Array:
-    """Put the rows into an empty `faiss.IndexPQ` and return their codes.
-
-    Parameters
-    ----------
-    index : faiss.IndexPQ
-        Trained; filled.
-    rows : ndarray of float32, shape (n, dim)
-        Not modified.
-    threads : int or None
-        None takes all cores.
-    watch : Watch
-        Progress and stop.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, index.code_size)
-        A copy.
-    """
-    use_threads(threads)
-    for chunk in watch.chunks(0, len(rows), _CHUNK):
-        index.add(padded(rows[chunk]))
-    codes: UInt8Array = faiss.vector_to_array(index.codes).reshape(len(rows), index.code_size)
-    return codes
 
 
 def from_codes(words: Any, codes: UInt8Array) -> Any:

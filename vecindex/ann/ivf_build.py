@@ -9,7 +9,7 @@ import numpy as np
 
 from vecindex.ann import codebook
 from vecindex.ann.base import Watch
-from vecindex.ann.flat_codes import QUANTIZERS, training_rows
+from vecindex.ann.flat_codes import QUANTIZERS, FlatScan, training_rows
 from vecindex.ann.ivf import Ivf, IvfSq
 from vecindex.ann.ivf_pq import IvfPq, assign, fill
 from vecindex.ann.native import faiss
@@ -62,7 +62,8 @@ def build_ivf(
         The rows.
     base : object
         A structure over the first of these rows; not modified. If it is of the same kind, its
-        centroids stay until there are more than twice the rows that these were trained with.
+        centroids stay until there are more than twice the rows that these were trained with. A
+        scan of all rows becomes that of lists of 4-bit codes.
     threads : int or None
         None takes all cores.
     watch : Watch
@@ -88,8 +89,13 @@ def build_ivf(
     else:
         quantizer = _centroids(usable.quantizer)
     if spec.codes == "pq4":
+        if isinstance(base, FlatScan) and base.rows == len(rows):
+            return _build_pq(rows, quantizer, base.scan, trained, watch)
         words = codebook.empty_like(usable.index) if isinstance(usable, IvfPq) else None
-        return _build_pq(rows, quantizer, words, trained, threads, watch)
+        words = codebook.train(rows) if words is None else words
+        scan = Scan.build(words, rows, threads, watch)
+        use_threads(threads)
+        return _build_pq(rows, quantizer, scan, trained, watch)
     if spec.codes != "float32":
         return _build_sq(spec, rows, quantizer, trained, watch)
     lists = np.empty(len(rows), np.int64)
@@ -149,22 +155,14 @@ def _build_sq(
     return IvfSq(index, trained, (quantizer,))
 
 
-def _build_pq(
-    rows: Float32Array,
-    quantizer: Any,
-    words: Any,
-    trained: int,
-    threads: int | None,
-    watch: Watch,
-) -> IvfPq:
-    if quantizer.d != codebook.padded(rows[:1]).shape[1]:
+def _build_pq(rows: Float32Array, quantizer: Any, scan: Scan, trained: int, watch: Watch) -> IvfPq:
+    """Return lists of the scan's codes."""
+    if quantizer.d != scan.index.d:
         centroids = codebook.padded(quantizer.reconstruct_n(0, quantizer.ntotal))
         quantizer = faiss.IndexFlatIP(centroids.shape[1])
         quantizer.add(centroids)
-    words = codebook.train(rows) if words is None else words
-    codes = codebook.encode(words, rows, threads, watch)
-    scan = Scan(faiss.IndexPQFastScan(words))
     lists: Int64Array = np.empty((2, len(rows)), np.int64)
     for chunk in watch.chunks(0, len(rows), _CHUNK):
         lists[:, chunk] = assign(quantizer, codebook.padded(rows[chunk]))
-    return IvfPq(fill(quantizer, words, codes, lists), scan, trained, (quantizer,))
+    codes = codebook.unpack(scan.index, np.arange(len(rows)))
+    return IvfPq(fill(quantizer, scan.index, codes, lists), scan, trained, (quantizer,))

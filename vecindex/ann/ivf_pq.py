@@ -18,7 +18,7 @@ from vecindex.errors import CorruptIndexError
 from vecindex.spec import IvfParams, Params
 
 _TYPE_CODE = b"IwPf"
-_NPROBES = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256)
+_NPROBES = (4, 6, 8, 10, 12, 14, 17, 20, 24, 28, 34, 40, 48, 58, 70, 84, 100, 120, 144, 172, 206)
 _FEW = (5, 8, 10, 12, 15, 20, 25, 30, 40)  # values of `rescore` to calibrate lists with
 _ORTHOGONALITY = 1.0  # weight of the part of a residual that runs along the first one
 
@@ -76,12 +76,14 @@ class IvfPq(Lists, NativeIndex):
         return self.search(asked, slots, search_params(nprobe), threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
-        """Return `nprobe` up to a quarter of the lists, then all: the scan beats what is between.
+        """Return a scan of all codes, then `nprobe` up to a quarter of the lists.
+
+        Between a quarter and all, the scan is better.
 
         Lists miss rows that more candidates do not bring back, so their `rescore` stays low.
         """
         few = (tuple(IvfParams(n, r) for r in _FEW) for n in _NPROBES if n <= self.nlist // 4)
-        return (*few, tuple(IvfParams(self.nlist, r) for r in RESCORE_LADDERS[self.codes]))
+        return (tuple(IvfParams(self.nlist, r) for r in RESCORE_LADDERS[self.codes]), *few)
 
     def write(self, write: WriteBytes) -> None:
         """Give the bytes of scan and lists to `write`, piece by piece; its errors pass."""

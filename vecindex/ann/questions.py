@@ -22,7 +22,7 @@ TIE = 1e-6
 
 _TIMED = 7  # queries that time an exact search
 _CHOSEN = 1000  # rows that time the scoring of chosen ones
-_LEAST, _MOST = 600, 4_000  # sampled rows
+_LEAST, _MOST = 1_000, 4_000  # sampled rows
 _MISSES = 10.0  # expected in the sample at the target, at least
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from vecindex.ann import codebook
 from vecindex.ann.base import Watch
 from vecindex.ann.native import faiss, pointer
-from vecindex.ann.threads import in_pieces
+from vecindex.ann.threads import in_pieces, use_threads
 from vecindex.arrays import Float32Array, Int64Array
+
+_CHUNK = 16_384  # rows encoded between two looks at the clock
 
 
 class Scan:
@@ -42,7 +44,9 @@ class Scan:
     @classmethod
     def build(cls, words: Any, rows: Float32Array, threads: int | None, watch: Watch) -> Scan:
         """Return the scan of all rows; `words`, a trained, empty `faiss.IndexPQ`, is filled."""
-        codebook.encode(words, rows, threads, watch)
+        use_threads(threads)
+        for chunk in watch.chunks(0, len(rows), _CHUNK):
+            words.add(codebook.padded(rows[chunk]))
         return cls(faiss.IndexPQFastScan(words))
 
     @property

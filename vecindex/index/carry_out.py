@@ -23,7 +23,7 @@ from vecindex.index.view import View
 
 _WIDER = 4  # how many times more candidates the second try asks for
 _GROWTH = 8  # how many times more candidates each further round of a scan scores
-_MOST_SLOTS = 16_384  # candidates of one scan; an exact search is as quick then
+_MOST_SLOTS = 65_536  # candidates of one scan; an exact search is as quick then
 _THIN = 0.75  # fewer allowed ones than this share of what is usual: the neighbourhood is depleted
 
 Found = tuple[Float32Array, Int64Array]
@@ -185,7 +185,7 @@ def _scan(
     scores = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
     left, slots = np.arange(len(queries)), FILTERED * needed
-    most = max(slots, min(_MOST_SLOTS, scan.count // 8))
+    most = max(slots, min(_MOST_SLOTS, scan.count // 4))
     while True:
         asked = slots if scan.count == allowed.count else 8 + slots * scan.count // allowed.count
         found = scan.find(queries[left], asked)

@@ -703,8 +703,10 @@ class VectorIndex:
     ) -> Route:
         target = view.target if recall is None else inputs.check_share(recall, "recall")
         inputs.check_k(k)
-        if where is None and params is None and not exact and (target, k, None) in view.routes:
-            return view.routes[target, k, None]
+        if where is None and params is None and not exact:
+            known = view.routes.get((target, k, None, None))
+            if known is not None:
+                return known
         condition = None if where is None else parse(where)
         request = Request(k, condition, exact, target, params, dry)
         return planner.choose(view, request, self._on_damage)

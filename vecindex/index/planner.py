@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -94,8 +94,8 @@ class Route:
 
 def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> Route:
     """Return how to carry out a request on a view."""
-    key = request.recall, request.k, request.where
-    if request.params is None and not request.exact and key in view.routes:
+    key = _key(request)
+    if key is not None and key in view.routes:
         return view.routes[key]
     total = view.state.live
     params = None
@@ -112,11 +112,24 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
         return _exact(view, "filter", rows)
     choice = _Choice(view, request, rows, params)
     route = choice.route(on_damage)
-    if choice.final:
+    if choice.final and key is not None:
         if len(view.routes) >= _KEPT_ROUTES:
             view.routes.clear()
         view.routes[key] = route
     return route
+
+
+def _key(request: Request) -> tuple[Hashable, ...] | None:
+    """Return what a route depends on, None if that cannot be a key."""
+    params = request.params
+    if isinstance(params, Mapping):
+        params = tuple(params.items())  # type: ignore[assignment]  # only to be compared
+    key = (request.recall, request.k, request.where, params)
+    try:
+        hash(key)
+    except TypeError:  # a value that no parameter can have
+        return None
+    return None if request.exact else key
 
 
 def _exact(
@@ -168,7 +181,7 @@ class _Choice:
                       recall=self.request.recall)  # fmt: skip
         if self.request.where is not None:
             return self._filtered(route, structure, params)
-        self.final = self.given is None
+        self.final = True
         return route
 
     def _exactly(self, reason: str) -> Route:

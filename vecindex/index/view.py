@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +54,8 @@ class View:
         self._lock = threading.Lock()
         self._lives: dict[int, LiveMask] = {}
         self._points: dict[float, OperatingPoint | None] = {}
-        self.routes: dict[tuple[float, int, Filter | None], Route] = {}
-        """Routes by recall, k and filter, see `planner.choose`."""
+        self.routes: dict[tuple[Hashable, ...], Route] = {}
+        """Routes by recall, k, filter and params, see `planner.choose`."""
         self._kept: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
         self._rows: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
         self.scans = Subsets()
@@ -202,6 +202,8 @@ class View:
 
     def records(self, rows: Int64Array, *, vectors: bool = False) -> list[Record]:
         """Return the records of index-wide row numbers."""
+        if self._only is not None and not vectors:
+            return [unpack_record(packed) for packed in self._only.records(rows)]
         found: list[Record | None] = [None] * len(rows)
         for number, places, inside in self.split(rows):
             part = self.parts[number]
