@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS ?= $(BIN)/python
 
 .PHONY: demo test check bench clean
 
@@ -25,8 +26,12 @@ check: $(INSTALLED)  ## format, lint, types, import floors
 	$(BIN)/lint-imports
 	$(BIN)/numpydoc lint $$(git ls-files 'vecindex/*.py')
 
-bench: $(INSTALLED)  ## ratios against FAISS and the disk, on synthetic data, in minutes
+bench: $(INSTALLED)  ## vecindex beside what is installed, and its own cost, on synthetic data, in minutes
+	$(BIN)/python -m benchmarks.vectors --rows 20000 --repeats 3 --python $(PEERS)
+	$(BIN)/python -m benchmarks.stores --rows 10000 --repeats 3 --python $(PEERS)
+	$(BIN)/python -m benchmarks.promise --seeds 5
 	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis vecindex-demo.vx

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report_stores, report_vectors, result_files
+from benchmarks.report_quality import conditions_section, promise_section
 
 PAGE = Path(__file__).parent / "README.md"
 INTRODUCTION = """# What it costs, alone and beside others
@@ -20,6 +21,8 @@ both sides taking turns, medians of the repeats (least to greatest in brackets);
 - `python -m benchmarks.vectors`: vectors alone, beside FAISS, hnswlib, usearch, voyager and ScaNN.
 - `python -m benchmarks.stores`: ids, texts and metadata, beside zvec, LanceDB, Chroma, sqlite-vec, Milvus Lite, Qdrant's
   local mode and LangChain's FAISS.
+- `python -m benchmarks.promise`: is the recall that was promised kept, with many seeds and for queries of another kind?
+- `vecindex bench --vectors X.npy --filters ... --deleted ... --tail ...`: what filters, removed and new rows cost.
 - `python -m benchmarks.cost`: vecindex's own cost over FAISS called directly and over writing to a file.
 
 `make bench` runs all three small, on synthetic data, with the libraries that are installed. The others come from a virtual
@@ -123,6 +126,10 @@ def main(folder: Path = result_files.FOLDER, page: Path = PAGE) -> None:
         lines += beside_section(
             "stores", "Stores", result, report_stores.section, report_stores.picture, folder
         )
+    for result in result_files.read("promise", folder):
+        lines += promise_section(result)
+    for result in result_files.read("conditions", folder):
+        lines += conditions_section(result)
     for result in result_files.read("cost", folder):
         lines += ["# Its own cost", ""] if "# Its own cost" not in lines else []
         lines += cost_section(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import math
+import zoneinfo
 
 import numpy as np
 import pytest
@@ -222,6 +223,26 @@ def test_endless_nesting_is_an_error_not_a_recursion():
     for where in (endless, negated, {"a": negated}, {"$and": [negated]}):
         with pytest.raises(FilterError, match="nested deeper than 32"):
             parse(where)
+
+
+def test_an_aware_datetime_is_an_instant_also_in_a_repeated_hour():
+    local = dt.datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=1)
+    stored = dt.datetime(2024, 10, 27, 1, 30, tzinfo=UTC)
+    assert local != stored, "to Python"
+    assert keeps({"a": local}, {"a": stored})
+    assert keeps({"a": {"$in": [local.replace(fold=0)]}}, {"a": stored - dt.timedelta(hours=1)})
+    assert not keeps({"a": local.replace(fold=0)}, {"a": stored})
+
+
+def test_not_a_time_cannot_be_compared():
+    class NotATime(dt.datetime):
+        """As pandas.NaT, which is a datetime, too."""
+
+        def isoformat(self) -> str:
+            return "NaT"
+
+    with pytest.raises(FilterError, match=r'where\["a"\]\["\$gt"\] cannot be compared'):
+        parse({"a": {"$gt": NotATime(1970, 1, 1)}})
 
 
 def test_the_filter_is_a_copy():

@@ -131,6 +131,17 @@ def answer(
     return top_k(score_rows(matrix, queries, rows), rows, k)
 
 
+def by_cost(structure: Structure) -> list[tuple[Params, ...]]:
+    """Return the groups of the structure's grid; that of a scan, which comes first there, last."""
+    return sorted(structure.grid(), key=lambda group: structure.scans(group[0]))
+
+
+def ends(structure: Structure) -> tuple[Params, Params]:
+    """Return the cheapest and the dearest parameters of the structure's grid."""
+    groups = by_cost(structure)
+    return groups[0][0], groups[-1][-1]
+
+
 def recall(
     matrix: Float32Array, queries: Float32Array, rows: Int64Array, live: BoolArray | None = None
 ) -> float:

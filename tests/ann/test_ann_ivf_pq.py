@@ -9,7 +9,6 @@ import pytest
 from ann_data import DIM, ROWS, Builder, clustered
 
 from vecindex.ann import codebook, ivf_build
-from vecindex.ann.base import Watch
 from vecindex.ann.ivf import search_params
 from vecindex.ann.ivf_pq import IvfPq, assign, fill
 from vecindex.ann.native import faiss
@@ -120,7 +119,8 @@ def test_all_lists_hold_the_codes_of_the_scan(built: Builder) -> None:
 def test_empty_lists() -> None:
     rows = clustered(100, seed=1)
     words = codebook.train(rows)
-    codes = codebook.encode(words, rows, None, Watch())
+    words.add(rows)
+    codes = faiss.vector_to_array(words.codes).reshape(100, words.code_size)
     quantizer = centroids(5)
     lists = np.stack([np.full(100, 1), np.full(100, 3)])
     index = fill(quantizer, words, codes, lists)

@@ -10,17 +10,17 @@ from vecindex.ann import Scan, build, codebook, exact_search
 from vecindex.ann.base import Watch
 from vecindex.ann.codebook import BLOCK_ROWS, padded
 from vecindex.ann.native import faiss
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 from vecindex.spec import FlatSpec
 
 DIMS = [3, 8, 10, 30, 32, 33, 40]
 
 
-def scan_of(rows: Float32Array) -> tuple[Scan, np.ndarray]:
+def scan_of(rows: Float32Array) -> tuple[Scan, UInt8Array]:
     """Return the scan of rows, and their codes as FAISS's plain index holds them."""
     words = codebook.train(rows)
-    codes = codebook.encode(words, rows, None, Watch())
-    return Scan(faiss.IndexPQFastScan(words)), codes
+    scan = Scan.build(words, rows, None, Watch())
+    return scan, faiss.vector_to_array(words.codes).reshape(len(rows), words.code_size)
 
 
 @pytest.mark.parametrize("dim", DIMS)
@@ -56,10 +56,9 @@ def test_unpacked_codes_are_faiss_own(dim: int, count: int) -> None:
 
 def test_codes_are_the_nearest_words() -> None:
     rows = clustered(300, seed=1, dim=10)
-    words = codebook.train(rows)
-    codes = codebook.encode(words, rows, None, Watch())
+    scan, codes = scan_of(rows)
     assert codes.shape == (300, 2)  # 16 dimensions, four a word, two words a byte
-    pq = words.pq
+    pq = scan.index.pq
     table = faiss.vector_to_array(pq.centroids).reshape(pq.M, 16, 4)
     parts = padded(rows).reshape(300, pq.M, 4)
     distances = ((parts[:, :, None] - table[None]) ** 2).sum(axis=3)
@@ -72,7 +71,8 @@ def test_codes_do_not_depend_on_the_rows_around_them() -> None:
     rows = clustered(200, seed=1, dim=33)
     scan, codes = scan_of(rows)
     fresh = codebook.empty_like(scan.index)
-    np.testing.assert_array_equal(codebook.encode(fresh, rows[50:90], 1, Watch()), codes[50:90])
+    alone = Scan.build(fresh, rows[50:90], 1, Watch())
+    np.testing.assert_array_equal(codebook.unpack(alone.index, np.arange(40)), codes[50:90])
     again = codebook.from_codes(scan.index, codes[50:90])
     assert again.ntotal == 40
     np.testing.assert_array_equal(again.reconstruct_n(0, 40), fresh.reconstruct_n(0, 40))

@@ -13,7 +13,9 @@ from ann_data import (
     Mapper,
     answer,
     assert_exact,
+    by_cost,
     clustered,
+    ends,
 )
 
 from vecindex.ann import build, lists_for, score_rows, search_flat, slots_for
@@ -117,8 +119,7 @@ def test_a_single_query_is_as_a_batch(case: Case, slots: int) -> None:
 
 
 def test_more_cost_gives_more_recall(case: Case) -> None:
-    groups = case.structure.grid()
-    cheap, dear = case.recall(10, groups[0][0]), case.recall(10, groups[-1][-1])
+    cheap, dear = (case.recall(10, params) for params in ends(case.structure))
     assert cheap <= dear
     assert dear > 0.999
     if case.name not in ("flat/bf16", "flat/sq8"):
@@ -135,20 +136,32 @@ def test_groups_of_the_grid(case: Case) -> None:
         assert costs == sorted(set(costs))
         rest = {str(params).replace(f"rescore={params.rescore}", "") for params in group}
         assert len(rest) == 1
-    efforts = [getattr(g[0], "nprobe", getattr(g[0], "ef_search", 0)) for g in grid]
+    efforts = [
+        getattr(g[0], "nprobe", getattr(g[0], "ef_search", 0)) for g in by_cost(case.structure)
+    ]
     assert efforts == sorted(set(efforts))
 
 
 @pytest.mark.parametrize("k", [10, 25, 100])
 def test_wider_parameters_keep_recall(plain: Case, k: int) -> None:
     structure = plain.structure
-    for params in [group[-1] for group in structure.grid()][1:6:2]:
+    for params in [group[-1] for group in by_cost(structure)][1:6:2]:
         wide = structure.widen(params, k)
         assert wide.rescore == params.rescore
         if k == 10:
             assert wide == params
         assert (plain.answer(k, wide)[1] >= 0).all()
         assert plain.recall(k, wide) > plain.recall(10, params) - 0.02
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name.startswith("ivf")])
+@pytest.mark.parametrize("k", [50, 300, 1500, ROWS])
+def test_so_many_lists_that_there_are_k_rows_in_them(name: str, k: int, built: Builder) -> None:
+    case = built(name, 32)
+    wide = case.structure.widen(IvfParams(1), k)
+    assert wide.nprobe <= case.structure.nlist
+    every = case.structure.find(case.queries, 2 * ROWS, wide)
+    assert all(len(set(row) - {-1}) >= k for row in every.tolist())
 
 
 def test_all_lists_of_rows_are_exact(built: Builder) -> None:
@@ -172,11 +185,10 @@ def test_what_scans(plain: Case) -> None:
     if plain.spec.codes != "pq4":
         assert not any(scans)
         return
-    ladder = len(grid[-1])
-    assert scans == [False] * (len(scans) - ladder) + [True] * ladder
+    assert scans == [True] * len(grid[0]) + [False] * (len(scans) - len(grid[0]))
     assert plain.structure.scan is not None
     by_scan = plain.structure.scan.find(plain.queries, 50)
-    by_structure = plain.structure.find(plain.queries, 50, grid[-1][0])
+    by_structure = plain.structure.find(plain.queries, 50, grid[0][0])
     np.testing.assert_array_equal(by_structure, by_scan)
 
 
@@ -221,7 +233,7 @@ def test_as_many_lists_as_rows(mapped: Mapper, capfd: pytest.CaptureFixture[str]
     vectors = mapped(np.repeat(clustered(20, seed=1), 3, axis=0))
     for codes in ("float32", "sq8", "pq4"):
         ivf = build(IvfSpec(60, codes), vectors)
-        assert (ivf.find(vectors.rows, 3, ivf.grid()[-1][-1]) >= 0).all()
+        assert (ivf.find(vectors.rows, 3, ends(ivf)[1]) >= 0).all()
     assert capfd.readouterr() == ("", "")
 
 
@@ -231,6 +243,6 @@ def test_duplicates_are_all_found(name: str, mapped: Mapper) -> None:
     rows = np.repeat(distinct, 5, axis=0)
     structure = build(SPECS[name], mapped(rows))
     _, truth = search_flat(rows, distinct, 5)
-    _, found = answer(structure, rows, distinct, 5, structure.grid()[-1][-1])
+    _, found = answer(structure, rows, distinct, 5, ends(structure)[1])
     share = (found == truth).mean()
     assert share > 0.95 if structure.kind == "hnsw" else share == 1.0

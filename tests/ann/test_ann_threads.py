@@ -8,32 +8,33 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
-from ann_data import answer
+from ann_data import DIM, SPECS, Builder, answer
 
-from vecindex.ann import CORES, LiveMask, Structure, search_flat, search_rows
+from vecindex.ann import CORES, LiveMask, search_flat, search_rows
 from vecindex.ann.native import faiss
 from vecindex.ann.threads import in_pieces, use_threads
-from vecindex.arrays import Float32Array, MappedRows
 
 
-def test_searches_run_at_once(
-    structures: dict[str, Structure], vectors: MappedRows, queries: Float32Array
-) -> None:
-    live = LiveMask(np.arange(len(vectors.rows)) % 5 > 0)
-    some = np.arange(0, 6000, 7)
+def test_searches_run_at_once(built: Builder) -> None:
+    cases = [built(name, DIM) for name in SPECS]
+    matrix, queries = cases[0].vectors.rows, cases[0].queries
+    live = LiveMask(np.arange(len(matrix)) % 5 > 0)
+    some = np.arange(0, len(matrix), 7)
+    subset = built("flat/pq4", DIM).structure.scan.subset(some)
     searches = [
-        lambda q: answer(structures["hnsw"], vectors.rows, q, 10, structures["hnsw"].grid()[4]),
-        lambda q: answer(structures["ivf"], vectors.rows, q, 10, structures["ivf"].grid()[4]),
-        lambda q: search_flat(vectors.rows, q, 10),
-        lambda q: search_flat(vectors.rows, q, 10, live),
-        lambda q: search_rows(vectors.rows, q, 10, some),
+        *(partial(answer, case.structure, matrix, k=10, params=case.good) for case in cases),
+        lambda queries: search_flat(matrix, queries, 10),
+        lambda queries: search_flat(matrix, queries, 10, live),
+        lambda queries: search_rows(matrix, queries, 10, some),
+        lambda queries: (subset.find(queries, 20), subset.find(queries, 5)),
     ]
-    parts = [queries, *(queries[i : i + 1] for i in range(20)), queries[:17]]
+    parts = [queries, *(queries[i : i + 1] for i in range(10)), queries[:17]]
     jobs = [(search, part) for part in parts for search in searches]
-    expected = [search(part) for search, part in jobs]
+    expected = [search(queries=part) for search, part in jobs]
     start = threading.Barrier(8)
 
     def work(seed: int) -> int:
@@ -41,7 +42,7 @@ def test_searches_run_at_once(
         wrong = 0
         for number in np.random.default_rng(seed).permutation(len(jobs)):
             search, part = jobs[number]
-            scores, rows = search(part)
+            scores, rows = search(queries=part)
             wrong += not np.array_equal(rows, expected[number][1])
             wrong += not np.array_equal(scores, expected[number][0])
         return wrong
@@ -86,31 +87,34 @@ def test_threads_are_set_for_this_thread_only() -> None:
 
 
 CHILD = """
-import os, sys, threading
+import os, threading
 import numpy as np
-from vecindex.ann import build, calibrate, search_flat
+from vecindex.ann import build, calibrate, questions, search_flat
 from vecindex.arrays import MappedRows, unit_rows
 from vecindex.ann.native import faiss
-from vecindex.spec import HnswParams, HnswSpec, IvfParams, IvfSpec
+from vecindex.spec import FlatSpec, HnswSpec, IvfSpec
 
-rows = unit_rows(np.random.default_rng(0).normal(size=(5000, 16)))
+rows = unit_rows(np.random.default_rng(0).normal(size=(4000, 16)))
 buffer = np.zeros(64 + rows.nbytes, np.uint8)
 buffer[64:] = rows.ravel().view(np.uint8)
 vectors = MappedRows(buffer[64:].view(np.float32).reshape(rows.shape), buffer)
-hnsw, ivf = build(HnswSpec(8, 20), vectors, threads=4), build(IvfSpec(), vectors, threads=4)
+specs = [FlatSpec("sq8"), FlatSpec("pq4"), HnswSpec(8, 20), HnswSpec(8, 20, "bf16"), IvfSpec(),
+         IvfSpec(codes="sq8"), IvfSpec(codes="pq4")]
+made = [build(spec, vectors, threads=4) for spec in specs]
 faiss.omp_set_num_threads(4)
 index = faiss.IndexFlatIP(16)
 index.add(rows)
 index.search(rows[:2000], 10)  # an OpenMP team exists now, which the child does not inherit
 
 def search():
-    one = [
-        hnsw.propose(rows[:500], 10, HnswParams(32), 4),
-        ivf.propose(rows[:500], 10, IvfParams(8), 4),
+    found = [each.find(rows[:500], 10, each.grid()[0][-1], 4) for each in made]
+    subset = made[1].scan.subset(np.arange(0, 4000, 3))
+    return np.vstack([
+        *found,
+        subset.find(rows[:500], 10, 4),
         search_flat(rows, rows[:500], 10, threads=4)[1],
         search_flat(rows, rows[:1], 10)[1],
-    ]
-    return np.vstack(one)
+    ])
 
 expected = search()
 child = os.fork()
@@ -121,9 +125,10 @@ if child == 0:
     thread.start()
     thread.join()
     assert np.array_equal(found[0], expected)
-    build(HnswSpec(8, 20), vectors, threads=4)
-    build(IvfSpec(), vectors)
-    calibrate(ivf, rows, sample=20)
+    asked = questions(rows, None, None, k=10, sample=20, seed=0)
+    for spec, each in zip(specs, made):
+        build(spec, vectors, threads=4)
+        calibrate(each, asked)
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 assert np.array_equal(search(), expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import msgpack
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from sample_rows import DIM, rows_of
 
+from vecindex.errors import MetadataError
 from vecindex.filters import parse
 from vecindex.store import columns as columns_module
 from vecindex.store.check import check_state
@@ -292,3 +294,49 @@ def test_files_of_a_segment_stay_usable_when_a_writer_removed_them(
     assert name not in store.directory.names()
     assert reader.state.segments[0].keeps(WHERE).tolist() == [False, True, True]
     assert reader.notes == []
+
+
+def test_an_earlier_view_of_a_tail_has_fewer_rows_than_its_columns(directory: Directory) -> None:
+    tail = tail_of([{"n": row} for row in range(4)]).tail
+    early = TailView(tail, 2)
+    assert TailView(tail, 4).columns().count == early.columns().count == 4
+    for number, dead in ((1, None), (2, np.array([True, False]))):
+        segment = segment_of(directory, number, Source(early, dead))
+        (column,) = segment.columns().batch.to_pydict().values()
+        assert column == ([0, 1] if dead is None else [1])
+
+
+def test_removed_rows_without_records_match_nothing(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    source = Source(tail_of([{"n": 1}, {"n": 2}]), np.array([True, False]), keep_dead=True)
+    segment = segment_of(directory, 1, source)
+    assert segment.entry.columns is None
+    assert segment.keeps(WHERE).tolist() == [False, True]
+
+
+def test_files_of_work_that_was_given_up_are_swept(
+    create: Callable[..., Store], reopen: Callable[..., Store]
+) -> None:
+    store = create()
+    store.put(*rows_of(["a", "b"]))
+    kept = seal(store).columns.name
+    store.close()
+    (store.directory.path / "columns-77.arrow").write_bytes(b"half")
+    reopen()
+    assert "columns-77.arrow" in store.directory.names(), "readers remove nothing"
+    reopen(writable=True)
+    assert "columns-77.arrow" not in store.directory.names()
+    assert kept in store.directory.names()
+
+
+def test_not_a_time_is_refused_as_it_could_not_be_read_back() -> None:
+    class NotATime(datetime):
+        """As pandas.NaT, which is a datetime, too."""
+
+        def isoformat(self) -> str:
+            return "NaT"
+
+    with pytest.raises(MetadataError, match=r"row 1: metadata\['a'\] has type NotATime"):
+        packed([{"a": datetime(1970, 1, 1)}, {"a": NotATime(1970, 1, 1)}])

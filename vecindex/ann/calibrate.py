@@ -88,13 +88,14 @@ def calibrate(
 
 
 def _worth_keeping(structure: Structure, points: list[OperatingPoint]) -> list[OperatingPoint]:
-    """Return by rising cost what no cheaper point equals in recall, and all points of a scan."""
+    """Return by rising cost what no cheaper point equals, and all points of a scan."""
     kept: list[OperatingPoint] = []
-    best = -1.0
-    for point in sorted(points, key=lambda point: (point.latency_ms, -point.recall)):
-        if point.recall > best or structure.scans(_params(structure, point)):
+    recall = bound = -1.0
+    for point in sorted(points, key=lambda point: (point.latency_ms, -point.bound, -point.recall)):
+        better = point.recall > recall or point.bound > bound
+        if better or structure.scans(_params(structure, point)):
             kept.append(point)
-        best = max(best, point.recall)
+        recall, bound = max(recall, point.recall), max(bound, point.bound)
     return kept
 
 
@@ -113,6 +114,7 @@ def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[Operating
         if trial.structure.scans(group[0]):
             scanned = trial.measure(group, trial.bound(confidence))  # errs in ways of its own
             yield from scanned
+            watch.report(number + 1, len(grid))
             continue
         points = trial.measure(group, bound)
         yield from points
@@ -206,7 +208,9 @@ class _Trial:
         threads: int | None,
     ) -> Int64Array:
         """Return candidates as ranked, without dead rows and without the query's own row."""
-        copies = (1 + self.structure.repeats) * (self.asked.source == "rows")
+        copies = int(self.asked.source == "rows")
+        if self._repeats(params):
+            copies *= 2
         wide = self.structure.widen(params, candidates_for(self.asked.k, self.asked.live))
         rows = self.holdout.structure.find(queries, slots + copies, wide, threads)
         for _ in range(copies):
@@ -228,11 +232,14 @@ class _Trial:
     def _search(self, query: Float32Array, slots: int, params: Params) -> Float32Array:
         """Search as searches do."""
         rows = self.structure.find(query, slots, params, 1)
-        if self.structure.repeats and not self.structure.scans(params):
+        if self._repeats(params):
             rows = drop_repeats(rows)
         if self.asked.live is not None:
             rows = np.where(self.asked.live.mask[rows] & (rows >= 0), rows, -1)
         return top_k(score_rows(self.asked.matrix, query, rows), rows, self.asked.k)[0]
+
+    def _repeats(self, params: Params) -> bool:
+        return self.structure.repeats and not self.structure.scans(params)
 
     def costs(self, known: Costs) -> Costs:
         """Return the costs with those of the structure's scan."""

@@ -39,7 +39,7 @@ def drop_repeats(rows: Int64Array) -> Int64Array:
     Returns
     -------
     ndarray of int64, shape (q, c)
-        The same array; its rows are in rising order.
+        The same array, otherwise in rising order.
     """
     rows.sort(axis=1)
     again = rows[:, 1:] == rows[:, :-1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from vecindex.ann.base import BuildInterrupted, Progress, ShouldStop, Structure
 from vecindex.ann.calibrate import calibrate
 from vecindex.ann.flat import LiveMask
+from vecindex.ann.flat_codes import FlatScan
 from vecindex.ann.questions import Questions, questions, sample_for
 from vecindex.ann.structures import build
 from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows
@@ -154,6 +155,8 @@ class _Race:
         structure = build(spec, self._vectors, threads=self._threads, base=base,
                           should_stop=self._should_stop)  # fmt: skip
         build_s = time.perf_counter() - start
+        if isinstance(base, FlatScan) and isinstance(spec, IvfSpec):
+            build_s += self._best.tried.build_s or 0.0  # the scan is part of both
         calibration = calibrate(structure, self._asked, should_stop=self._should_stop)
         point = calibration.cheapest(self._target)
         tried = _tried(spec_name(spec), build_s, structure.size_bytes, point)

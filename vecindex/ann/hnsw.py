@@ -166,7 +166,8 @@ def build_hnsw(
     """
     count, dim = vectors.rows.shape
     use_threads(threads)
-    if base is not None and base.spec != spec:
+    # The ranges of sq8 are those of the rows that they were made from.
+    if base is not None and (base.spec != spec or spec.codes == "sq8"):
         base = None
     if spec.codes != "float32":
         return _build_coded(spec, vectors, base, watch)

@@ -10,7 +10,15 @@ import numpy as np
 
 from vecindex.ann.base import CALIBRATED_K, RESCORE_LADDERS, WriteBytes, wrong_params
 from vecindex.ann.flat_codes import QUANTIZERS
-from vecindex.ann.native import check_type_code, faiss, pointer, read_view, to_bytes, write_index
+from vecindex.ann.native import (
+    check_length,
+    check_type_code,
+    faiss,
+    pointer,
+    read_view,
+    to_bytes,
+    write_index,
+)
 from vecindex.ann.native_search import NativeIndex
 from vecindex.ann.scores import score_rows
 from vecindex.ann.threads import in_pieces
@@ -111,6 +119,8 @@ class Ivf(Lists):
         The number of rows when the centroids were trained.
     vectors : MappedRows
         The rows. Kept, not copied.
+    keep : tuple
+        Whatever the centroids point into.
     """
 
     codes = "float32"
@@ -123,7 +133,9 @@ class Ivf(Lists):
         bounds: Int64Array,
         trained: int,
         vectors: MappedRows,
+        keep: tuple[Any, ...] = (),
     ) -> None:
+        self._keep = keep
         self.quantizer, self.members, self.bounds = quantizer, members, bounds
         self.trained, self._matrix = trained, vectors.rows
         self.rows = len(members)
@@ -185,11 +197,13 @@ class Ivf(Lists):
             If the bytes are no such lists over such rows.
         """
         check_type_code(buffer, _FLAT_CODE, cls.kind)
+        check_length(buffer, 24)
         nlist, rows, trained = np.frombuffer(buffer[-24:].tobytes(), "<i8").tolist()
         start = buffer.nbytes - 24 - 4 * rows - 8 * (nlist + 1)
         if nlist < 1 or rows < 0 or start < 0:
             raise CorruptIndexError(f"the lists cannot hold {rows} rows in {nlist} lists")
-        index = faiss.deserialize_index(buffer[:start])  # copies: it is small
+        centroids = buffer[:start].copy()
+        index, reader = read_view(centroids)
         _check(index, vectors, nlist, rows)
         bounds = np.frombuffer(buffer[start : start + 8 * (nlist + 1)].tobytes(), "<i8")
         members = buffer[start + 8 * (nlist + 1) : -24].copy().view("<i4")
@@ -197,7 +211,7 @@ class Ivf(Lists):
             raise CorruptIndexError("the lists do not follow one another")
         if rows and not 0 <= members.min() <= members.max() < rows:
             raise CorruptIndexError("the lists hold rows that do not exist")
-        return cls(index, members, bounds, trained, vectors)
+        return cls(index, members, bounds, trained, vectors, (centroids, reader))
 
 
 def _best(scores: Float32Array, count: int) -> Int64Array:

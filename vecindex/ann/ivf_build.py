@@ -90,7 +90,7 @@ def build_ivf(
         quantizer = _centroids(usable.quantizer)
     if spec.codes == "pq4":
         if isinstance(base, FlatScan) and base.rows == len(rows):
-            return _build_pq(rows, quantizer, base.scan, trained, watch)
+            return _build_pq(rows, quantizer, base.scan, base.trained, watch)
         words = codebook.empty_like(usable.index) if isinstance(usable, IvfPq) else None
         words = codebook.train(rows) if words is None else words
         scan = Scan.build(words, rows, threads, watch)

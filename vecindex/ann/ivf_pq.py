@@ -10,7 +10,7 @@ from vecindex.ann import codebook
 from vecindex.ann.base import RESCORE_LADDERS, WriteBytes
 from vecindex.ann.flat_codes import read_scan
 from vecindex.ann.ivf import Lists, list_sizes, search_params
-from vecindex.ann.native import check_type_code, faiss, read_view, write_index
+from vecindex.ann.native import check_length, check_type_code, faiss, read_view, write_index
 from vecindex.ann.native_search import NativeIndex
 from vecindex.ann.scan import Scan
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
@@ -107,6 +107,7 @@ class IvfPq(Lists, NativeIndex):
         CorruptIndexError
             If the bytes are no such structure over such rows.
         """
+        check_length(buffer, 16)
         size, trained = np.frombuffer(buffer[-16:].tobytes(), "<i8").tolist()
         if not 0 < size < buffer.nbytes - 16:
             raise CorruptIndexError(f"the scan cannot have {size} bytes")

@@ -134,6 +134,12 @@ def read_view(buffer: UInt8Array) -> tuple[Any, Any]:
     return index, reader
 
 
+def check_length(buffer: UInt8Array, least: int) -> None:
+    """Raise `CorruptIndexError` if there are fewer bytes than any structure of the kind has."""
+    if buffer.nbytes < least:
+        raise CorruptIndexError(f"a structure cannot have only {buffer.nbytes} bytes")
+
+
 def check_type_code(buffer: UInt8Array, allowed: bytes, kind: str) -> None:
     """Check the bytes' FAISS type code: some types make `read_index` open other files.
 

@@ -69,7 +69,7 @@ class Scan:
         Returns
         -------
         ndarray of int64, shape (q, min(slots, count))
-            Row numbers, best first as far as codes tell.
+            Row numbers, best first as far as codes tell; -1 pads.
         """
         asked = codebook.padded(queries)
         slots = min(slots, self.count)
@@ -85,7 +85,8 @@ class Scan:
         in_pieces(search, len(asked), threads)
         if self._rows is None:
             return rows
-        named: Int64Array = self._rows[rows]
+        # A row whose code is the worst possible is not found: -1, also where all are asked for.
+        named: Int64Array = np.where(rows >= 0, self._rows[rows], -1)
         return named
 
     def subset(self, rows: Int64Array) -> Scan:

@@ -344,8 +344,9 @@ class MappedFile:
         first = (start + numbers * size) // BLOCK_BYTES
         last = (start + numbers * size + size - 1) // BLOCK_BYTES
         new = ~(self._checked[first] & self._checked[last])
-        for start, stop in sorted(set(zip(first[new].tolist(), last[new].tolist(), strict=True))):
-            self.check(start * BLOCK_BYTES, (stop + 1) * BLOCK_BYTES)
+        spans = set(zip(first[new].tolist(), last[new].tolist(), strict=True))
+        for block, end in sorted(spans):
+            self.check(block * BLOCK_BYTES, (end + 1) * BLOCK_BYTES)
 
     def bad_blocks(self) -> list[int]:
         """Return the offsets of all blocks that are not as written; reads the whole file."""
