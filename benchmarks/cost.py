@@ -28,9 +28,9 @@ import faiss
 import numpy as np
 
 from benchmarks.data import Data, from_files, synthetic
-from vecindex import HnswSpec, IvfSpec, VectorIndex
+from vecindex import VectorIndex
 from vecindex.ann import exact_search
-from vecindex.spec import FlatSpec, Spec
+from vecindex.spec import Spec, parse_spec, spec_name
 
 K = 10
 RESULTS = Path(__file__).parent / "results"
@@ -147,8 +147,9 @@ def _raw(index: VectorIndex, data: Data) -> tuple[Any, Any]:
         return flat, None
     params = index.info().params or {}
     if structure.kind == "hnsw":
-        return structure.graph, faiss.SearchParametersHNSW(efSearch=params["ef_search"])
-    return structure.index, faiss.SearchParametersIVF(nprobe=params["nprobe"])
+        return structure.index, faiss.SearchParametersHNSW(efSearch=params["ef_search"])
+    refined = faiss.IndexRefineFlat(structure.scan.index, faiss.swig_ptr(data.rows))
+    return refined, faiss.IndexRefineSearchParameters(k_factor=params["rescore"])
 
 
 def adding(data: Data, folder: Path, batches: int) -> dict[str, Any]:
@@ -204,16 +205,16 @@ def measure(data: Data, specs: list[Spec], repeats: int, folder: Path) -> dict[s
     """Return all figures."""
     structures = {}
     for spec in specs:
-        path = folder / f"{spec.kind}.vx"
-        print(f"{spec.kind}: building", file=sys.stderr)
+        path = folder / f"{len(structures)}.vx"
+        print(f"{spec}: building", file=sys.stderr)
         row: dict[str, Any] = {"spec": str(spec), **build(data, spec, path)}
         with VectorIndex.open(path) as index:
             row |= quality(index, data)
-            print(f"{spec.kind}: {row['plan']}", file=sys.stderr)
+            print(f"{spec}: {row['plan']}", file=sys.stderr)
             singles = 100 if spec.kind == "flat" else len(data.queries)
             row |= searching(index, data, repeats, singles)
         row["opening"] = opening(path, repeats)
-        structures[spec.kind] = row
+        structures[spec_name(spec)] = row
     print("adding", file=sys.stderr)
     return {"structures": structures, "adding": adding(data, folder, 60)}
 
@@ -227,14 +228,13 @@ def main() -> None:
     parser.add_argument("--queries", type=Path, help=".npy of held-out queries")
     parser.add_argument("--rows", type=int, default=20_000, help="synthetic rows")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--structures", default="flat,hnsw,ivf")
+    parser.add_argument("--structures", default="flat,flat/pq4,hnsw")
     arguments = parser.parse_args()
     if arguments.vectors:
         data = from_files(arguments.vectors, arguments.queries)
     else:
         data = synthetic(arguments.rows)
-    known: dict[str, Spec] = {"flat": FlatSpec(), "hnsw": HnswSpec(), "ivf": IvfSpec()}
-    specs = [known[name] for name in arguments.structures.split(",")]
+    specs = [parse_spec(name) for name in arguments.structures.split(",")]
     folder = Path(tempfile.mkdtemp(prefix="vecindex-cost-"))
     try:
         result = measure(data, specs, arguments.repeats, folder)

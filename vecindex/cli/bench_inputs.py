@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vecindex.cli.options import split_names
+from vecindex.cli.queries import is_npy, read_query_file
 from vecindex.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,11 +96,6 @@ def read_dataset(vectors: Path, queries: Path | None, work: Workload) -> Dataset
     return from_arrays(rows, asked, name=vectors.name, sample=work.sample, seed=work.seed)
 
 
-def is_npy(path: Path) -> bool:
-    """Return whether a file holds an array, by its name."""
-    return path.suffix.lower() == ".npy"
-
-
 def model_of(index: Path, named: str | None) -> Any:
     """Return the embedder named, or else the one that the index names."""
     from vecindex.embed import from_manifest, resolve
@@ -130,14 +126,10 @@ def read_queries(index: VectorIndex, path: Path, model: Any) -> Any:
     Raises
     ------
     InputError
-        If the file holds no queries.
+        If the file is neither, or holds no queries.
     """
-    from vecindex.io import read_array
-
-    if is_npy(path):
-        return read_array(path, dims=(2,))
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{path} holds no queries; expected one a line")
-    index.search(lines[0], k=1)  # the index makes sure that the model is its own
-    return model.embed_queries(lines)
+    asked = read_query_file(path)
+    if not isinstance(asked, list):
+        return asked
+    index.search(asked[0], k=1)  # the index makes sure that the model is its own
+    return model.embed_queries(asked)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vecindex.cli.facts import point_in_use, promise, structure_name
 from vecindex.cli.intake import Intake, columns_from, embedder_for
 from vecindex.cli.options import (
+    SPEC_HELP,
     BatchRows,
     Embedder,
     IdColumn,
@@ -22,13 +24,14 @@ from vecindex.cli.options import (
     JsonFlag,
     MetadataColumns,
     Sources,
-    SpecName,
     TargetRecall,
     TextColumn,
     VectorColumn,
+    known_spec,
 )
-from vecindex.cli.output import counted, emit, measured_recall, progress_bar, size_text
+from vecindex.cli.output import counted, emit, progress_bar, size_text
 from vecindex.errors import IndexPathError, InputError
+from vecindex.spec import AutoSpec
 
 if TYPE_CHECKING:
     from vecindex.results import IndexInfo
@@ -48,7 +51,9 @@ def build(
     metadata: MetadataColumns = None,
     vector: VectorColumn = None,
     embedder: Embedder = None,
-    spec: Annotated[SpecName, typer.Option("--spec", help="The structure.")] = SpecName.AUTO,
+    spec: Annotated[
+        str, typer.Option("--spec", metavar="NAME", parser=known_spec, help=SPEC_HELP)
+    ] = AutoSpec.kind,
     target_recall: TargetRecall = 0.95,
     batch_rows: BatchRows = 1000,
     json: JsonFlag = False,
@@ -65,7 +70,7 @@ def build(
     intake = Intake(sources, columns_from(sources, text, id, metadata, vector), batch_rows)
     options = {
         "embedder": embedder_for(embedder, intake.columns),
-        "spec": spec.value,
+        "spec": spec,
         "target_recall": target_recall,
     }
     with progress_bar(json) as progress, _finished_or_partial(out) as (partial, done):
@@ -166,14 +171,16 @@ def _finished_or_partial(out: Path) -> Iterator[tuple[Path, list[int]]]:
 
 
 def _report_build(out: Path, info: IndexInfo, seconds: float, json: bool) -> None:
-    recall = measured_recall(info)
     if json:
-        facts = {**info.to_dict(), "path": str(out), "recall": recall, "seconds": round(seconds, 3)}
-        emit(facts)
+        point = point_in_use(info)
+        recall = None if point is None else point.recall
+        emit({**info.to_dict(), "path": str(out), "recall": recall, "seconds": round(seconds, 3)})
         return
-    structure = info.structure or "exact search"
-    measured = f", recall@10 {recall:.3f} measured" if recall is not None else ""
-    size = size_text(info.size_bytes)
-    typer.echo(
-        f"{out}: {counted(info.rows, 'row')}, {structure}{measured}, {size}, {seconds:.1f} s"
+    words = (
+        counted(info.rows, "row"),
+        structure_name(info) or "exact search",
+        promise(info),
+        size_text(info.size_bytes),
+        f"{seconds:.1f} s",
     )
+    typer.echo(f"{out}: {', '.join(filter(None, words))}")

@@ -11,6 +11,7 @@ import typer
 from vecindex.cli import bench_inputs as inputs
 from vecindex.cli.options import Embedder, JsonFlag, TargetRecall
 from vecindex.cli.output import aside, emit, progress_bar
+from vecindex.cli.queries import is_npy
 
 if TYPE_CHECKING:
     from vecindex.bench import BenchReport, Workload
@@ -158,7 +159,7 @@ def _measure_index(
     from vecindex.bench import bench as measure
     from vecindex.index import VectorIndex
 
-    by_text = queries is not None and not inputs.is_npy(queries)
+    by_text = queries is not None and not is_npy(queries)
     model: Any = inputs.model_of(path, embedder) if by_text else embedder
     with VectorIndex.open(path, embedder=model) as opened:
         asked = None if queries is None else inputs.read_queries(opened, queries, model)

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from enum import StrEnum
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from vecindex.errors import SpecError
+from vecindex.spec import CODES, AutoSpec, FlatSpec, HnswSpec, IvfSpec, parse_spec, spec_name
+
 if TYPE_CHECKING:
     from vecindex.index import VectorIndex
     from vecindex.results import Id
+
+SPEC_HELP = "The structure: auto, flat, hnsw or ivf; with codes as in flat/pq4 or hnsw/bf16."
 
 DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 """Embeds texts when no embedder is named and there is no column of vectors."""
 
 
-class SpecName(StrEnum):
-    """Structures that can be asked for."""
+def spec_names() -> list[str]:
+    """Return the names of all structures that can be asked for, with their codes."""
+    names = [AutoSpec.kind]
+    for cls, codes in product((FlatSpec, HnswSpec, IvfSpec), CODES):
+        with suppress(SpecError):  # not every structure has all codes
+            names.append(spec_name(cls(codes=codes)))
+    return names
 
-    AUTO = "auto"
-    FLAT = "flat"
-    HNSW = "hnsw"
-    IVF = "ivf"
+
+def known_spec(text: str) -> str:
+    """Return the name of a structure if `parse_spec` reads it; another one is wrong usage."""
+    try:
+        parse_spec(text)
+    except SpecError as error:
+        known = ", ".join(spec_names())
+        raise typer.BadParameter(f"{text!r} is no structure; expected one of {known}") from error
+    return text
 
 
 def json_object(text: str) -> dict[str, Any]:

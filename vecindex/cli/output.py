@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from vecindex.results import IndexInfo
+    from vecindex.results import Plan
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
+
+_WAYS = {
+    "exact": "scoring these rows, and no others",
+    "structure": "searching the structure, dropping other rows",
+    "all": "scanning the codes of all rows, dropping others",
+    "own": "scanning the codes of these rows",
+}
+"""The ways to search with a filter, as in `Plan.costs_us`."""
 
 
 def emit(document: Any) -> None:
@@ -50,6 +58,18 @@ def print_hits(hits: Iterable[Any]) -> None:
         typer.echo(f"{score:.4f}  {id:<{width}}  {one_line(words)}".rstrip())
 
 
+def print_plan(plan: Plan) -> None:
+    """Print a plan's sentence, and what each way that was open should take."""
+    typer.echo(plan)
+    if not plan.costs_us:
+        return
+    typer.echo("reckoned for one query:")
+    ways = {_WAYS.get(name, name): f"{us:,.1f}" for name, us in plan.costs_us.items()}
+    width, digits = max(map(len, ways)), max(map(len, ways.values()))
+    for way, us in ways.items():
+        typer.echo(f"  {way:<{width}}  {us:>{digits}} us")
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, as in `1 row` or `2,000 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -63,12 +83,6 @@ def size_text(size_bytes: int) -> str:
             break
         size, unit = size / 1000, larger
     return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
-
-
-def measured_recall(info: IndexInfo) -> float | None:
-    """Return the recall measured for the parameters in use, None if nothing is approximate."""
-    points = info.calibration.points if info.calibration else ()
-    return next((point.recall for point in points if point.params == info.params), None)
 
 
 def aside(message: str) -> None:

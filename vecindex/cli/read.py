@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from vecindex.cli.output import (
     one_line,
     print_facts,
     print_hits,
+    print_plan,
     progress_bar,
 )
 from vecindex.errors import InputError
@@ -49,14 +51,27 @@ def search(
         typer.Option("--vector", metavar="FILE.npy", help="Look for this vector, not for a text."),
     ] = None,
     embedder: Embedder = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Do not search: say how it would be done, and the costs."),
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Print the nearest rows: score, id and text.
 
-    The score is the cosine of query and row, from -1 to 1, higher is better.
+    The score is the cosine of query and row, from -1 to 1, higher is better. --explain needs
+    neither TEXT nor --vector.
     """
     from vecindex.index import VectorIndex
 
+    if explain:
+        with VectorIndex.open(index) as opened:
+            plan = opened.explain(k, where=where, exact=exact, recall=recall, params=params)
+        if json:
+            emit({"plan": str(plan), **asdict(plan)})
+        else:
+            print_plan(plan)
+        return
     if (text is None) == (vector is None):
         raise typer.BadParameter("give either TEXT or --vector FILE.npy")
     query = text if vector is None else _load_vector(vector)

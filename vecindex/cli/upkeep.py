@@ -2,32 +2,77 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vecindex.cli.options import IndexPath, JsonFlag, SpecName, TargetRecall
-from vecindex.cli.output import counted, emit, measured_recall, print_facts, progress_bar, size_text
+from vecindex.cli.facts import print_curve, print_info
+from vecindex.cli.options import (
+    SPEC_HELP,
+    Embedder,
+    IndexPath,
+    JsonFlag,
+    TargetRecall,
+    known_spec,
+)
+from vecindex.cli.output import counted, emit, progress_bar, size_text
+from vecindex.cli.queries import read_query_file
+from vecindex.errors import SpecError
+from vecindex.spec import AutoSpec, OptimizeBudget
 
 if TYPE_CHECKING:
     from vecindex.results import IndexInfo
 
 
-def info(index: IndexPath, json: JsonFlag = False) -> None:
-    """Print facts: rows, structure, measured recall."""
+def info(
+    index: IndexPath,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Print what was measured for each setting.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Print facts: rows, structure, the recall that is promised, what auto tried.
+
+    With --json the measured curve is always among them.
+    """
     from vecindex.index import VectorIndex
 
     with VectorIndex.open(index) as opened:
         facts = opened.info()
     _report(facts, json)
+    if curve and not json:
+        print_curve(facts)
 
 
 def optimize(
     index: IndexPath,
+    *,
     spec: Annotated[
-        SpecName | None, typer.Option("--spec", help="Another structure.", show_default=False)
+        str | None,
+        typer.Option(
+            "--spec", metavar="NAME", parser=known_spec, help=SPEC_HELP, show_default=False
+        ),
     ] = None,
     target_recall: TargetRecall = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="Measure with these instead of rows: texts in a .txt file, one a line, or "
+            "vectors in a .npy file.",
+        ),
+    ] = None,
+    build_seconds: Annotated[
+        float | None,
+        typer.Option("--build-seconds", help="For auto: try what is built in so many, graphs too."),
+    ] = None,
+    memory_bytes: Annotated[
+        int | None,
+        typer.Option("--memory-bytes", help="For auto: bytes of the structure, without vectors."),
+    ] = None,
+    embedder: Embedder = None,
     json: JsonFlag = False,
 ) -> None:
     """Fold new rows into the structure.
@@ -36,12 +81,15 @@ def optimize(
     """
     from vecindex.index import VectorIndex
 
+    budget = _budget(build_seconds, memory_bytes)
+    if budget is not None and spec not in (None, AutoSpec.kind):
+        raise typer.BadParameter("--build-seconds and --memory-bytes go with --spec auto")
+    asked = None if queries is None else read_query_file(queries)
     with (
-        VectorIndex.open(index, "r+", maintenance="manual") as opened,
+        VectorIndex.open(index, "r+", embedder=embedder, maintenance="manual") as opened,
         progress_bar(json) as progress,
     ):
-        name = None if spec is None else spec.value
-        opened.optimize(name, target_recall, progress=progress)
+        opened.optimize(spec, target_recall, asked, budget=budget, progress=progress)
         facts = opened.info()
     _report(facts, json)
 
@@ -89,35 +137,16 @@ def verify(index: IndexPath, json: JsonFlag = False) -> None:
 def _report(info: IndexInfo, json: bool) -> None:
     if json:
         emit(info.to_dict())
-        return
-    print_facts(_facts(info))
-    for note in info.notes:
-        typer.echo(f"note: {note}")
+    else:
+        print_info(info)
 
 
-def _facts(info: IndexInfo) -> dict[str, Any]:
-    recall = measured_recall(info)
-    removed = f", {info.removed:,} removed" if info.removed else ""
-    return {
-        "path": info.path,
-        "rows": f"{info.rows:,}{removed}",
-        "dim": info.dim,
-        "structure": info.structure or "none (every search is exact)",
-        "spec": _options(info.spec),
-        "indexed": None
-        if not info.indexed
-        else f"{counted(info.indexed, 'row')}, {info.tail:,} beside it",
-        "target": f"recall@10 {info.target_recall:g}",
-        "measured": None if recall is None else f"recall@10 {recall:.4f}",
-        "params": None if not info.params else _options(info.params),
-        "embedder": info.embedder,
-        "size": size_text(info.size_bytes),
-        "generation": info.generation,
-        "format": info.format,
-    }
-
-
-def _options(values: dict[str, Any]) -> str:
-    kind = values.get("kind", "")
-    rest = [f"{name}={value}" for name, value in values.items() if name != "kind"]
-    return " ".join([*([kind] if kind else []), *rest])
+def _budget(build_seconds: float | None, memory_bytes: int | None) -> OptimizeBudget | None:
+    """Return the budget of the options, None if there are none; a bad one is wrong usage."""
+    if build_seconds is None and memory_bytes is None:
+        return None
+    seconds = {} if build_seconds is None else {"build_s": build_seconds}
+    try:
+        return OptimizeBudget(memory_bytes=memory_bytes, **seconds)
+    except SpecError as error:
+        raise typer.BadParameter(str(error)) from error
