@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from vecindex.ann import (
@@ -29,6 +27,22 @@ _THIN = 0.75  # fewer allowed ones than this share of what is usual: the neighbo
 Found = tuple[Float32Array, Int64Array]
 
 
+class _Job:
+    """A route on a view, with the rows that may be returned."""
+
+    __slots__ = ("allowed", "route", "rows", "view")
+
+    def __init__(self, view: View, route: Route) -> None:
+        self.view, self.route = view, route
+        where = route.where
+        self.rows = None if where is None else view.matching(where)
+        """The only rows of each part that may be returned; None if all may."""
+        self.allowed: LiveMask | None = None
+        """The rows of the first part that may be returned; None if all may."""
+        if route.structure is not None:
+            self.allowed = view.live(0) if where is None else view.allowed(where)
+
+
 def search(view: View, queries: Float32Array, k: int, route: Route) -> Found:
     """Return scores and index-wide row numbers, both of shape (q, min(k, matching rows)).
 
@@ -50,18 +64,18 @@ def search(view: View, queries: Float32Array, k: int, route: Route) -> Found:
     rows : ndarray of int64, shape (q, k')
         Row numbers; ties by row number, which is insertion order.
     """
-    scores, rows = _search(view, queries, min(k, route.plan.searched), route)
+    scores, rows = _search(_Job(view, route), queries, min(k, route.plan.searched))
     # The other end, at 1, is held by `score_rows`; here no pads are left that must stay -inf.
     return np.maximum(scores, -1, out=scores), rows
 
 
-def _search(view: View, queries: Float32Array, k: int, route: Route) -> Found:
-    if view.only_first and route.structure is not None:
-        return _search_first(view, queries, k, route)
+def _search(job: _Job, queries: Float32Array, k: int) -> Found:
+    if job.view.only_first and job.route.structure is not None:
+        return _search_first(job, queries, k)
     found = [
-        _search_part(view, number, queries, k, route)
-        for number, part in enumerate(view.parts)
-        if part.count and (route.rows is None or len(route.rows[number]))
+        _search_part(job, number, queries, k)
+        for number, part in enumerate(job.view.parts)
+        if part.count and (job.rows is None or len(job.rows[number]))
     ]
     if not found or not k:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
@@ -72,13 +86,13 @@ def _search(view: View, queries: Float32Array, k: int, route: Route) -> Found:
     return top_k(scores, rows, k)
 
 
-def _search_part(view: View, number: int, queries: Float32Array, k: int, route: Route) -> Found:
-    part = view.parts[number]
-    if number == 0 and route.structure is not None:
-        scores, rows = _search_first(view, queries, k, route)
-    elif route.rows is not None:
-        part.check_rows(route.rows[number])
-        scores, rows = search_rows(part.vectors, queries, k, route.rows[number])
+def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found:
+    view, part = job.view, job.view.parts[number]
+    if number == 0 and job.route.structure is not None:
+        scores, rows = _search_first(job, queries, k)
+    elif job.rows is not None:
+        part.check_rows(job.rows[number])
+        scores, rows = search_rows(part.vectors, queries, k, job.rows[number])
     else:
         part.check_rows()
         scores, rows = search_flat(part.vectors, queries, k, view.live(number))
@@ -86,49 +100,50 @@ def _search_part(view: View, number: int, queries: Float32Array, k: int, route: 
     return scores, rows + start if start else rows
 
 
-def _search_first(view: View, queries: Float32Array, k: int, route: Route) -> Found:
+def _search_first(job: _Job, queries: Float32Array, k: int) -> Found:
     """Search the first part with its structure or a scan; what falls short is searched again."""
-    part, allowed = view.parts[0], route.allowed
+    part, allowed, route = job.view.parts[0], job.allowed, job.route
     wanted = min(k, part.count if allowed is None else allowed.count)
     if not wanted or not len(queries):
         return search_flat(part.vectors, queries, wanted, allowed)
     if route.scan is not None:
         late_hits = int(2 * (1 - route.recall) * wanted + 1e-9)
-        scores, rows, short = _scan(view, queries, wanted, route, _scan_of(view, route), late_hits)
+        scores, rows, short = _scan(
+            job, queries, wanted, _scan_of(job, own=route.scan == "own"), late_hits
+        )
     else:
-        scores, rows, short = _propose(view, queries, wanted, route, 1)
+        scores, rows, short = _propose(job, queries, wanted, 1)
     if short is not None and short.any():
-        scores[short], rows[short] = _again(view, queries[short], wanted, route)
+        scores[short], rows[short] = _again(job, queries[short], wanted)
     part.check_rows(rows.ravel())
     return scores, rows
 
 
-def _again(view: View, queries: Float32Array, k: int, route: Route) -> Found:
+def _again(job: _Job, queries: Float32Array, k: int) -> Found:
     """Search again where too few candidates were allowed: by a scan of those, wider, exactly."""
-    structure, part = route.structure, view.parts[0]
+    route, structure, part = job.route, job.route.structure, job.view.parts[0]
     assert structure is not None
     short: BoolArray | None = np.ones(len(queries), np.bool_)
     scores = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
     if structure.scan is not None and route.scan is None and route.scan_params is not None:
-        scan = _scan_of(view, replace(route, scan="own"))
-        scores, rows, short = _scan(view, queries, k, route, scan, 0)
+        scores, rows, short = _scan(job, queries, k, _scan_of(job, own=True), 0)
     elif structure.scan is None:
-        scores, rows, short = _propose(view, queries, k, route, _WIDER)
+        scores, rows, short = _propose(job, queries, k, _WIDER)
     if short is not None and short.any():
         part.check_rows()
-        scores[short], rows[short] = search_flat(part.vectors, queries[short], k, route.allowed)
+        scores[short], rows[short] = search_flat(part.vectors, queries[short], k, job.allowed)
     return scores, rows
 
 
 def _propose(
-    view: View, queries: Float32Array, k: int, route: Route, times: int
+    job: _Job, queries: Float32Array, k: int, times: int
 ) -> tuple[Float32Array, Int64Array, BoolArray | None]:
     """Return the k best allowed ones of the structure's candidates, and where there are too few."""
-    structure, params, allowed = route.structure, route.params, route.allowed
+    structure, params, allowed = job.route.structure, job.route.params, job.allowed
     assert structure is not None
     assert params is not None
-    if route.widens:
+    if job.route.widens:
         params = structure.widen(params, times * candidates_for(k, allowed))
     slots = times * candidates_for(slots_for(structure.codes, params, k), allowed)
     rows = structure.find(queries, min(slots, structure.rows * (1 + structure.repeats)), params)
@@ -139,7 +154,7 @@ def _propose(
         # The structure knows the other rows, too. Asking for more and dropping those keeps what
         # was measured; a selector inside FAISS would silently stop too early near many of them.
         rows, thin = _drop(rows, allowed)
-    scores, rows = top_k(score_rows(view.parts[0].vectors, queries, rows), rows, k)
+    scores, rows = top_k(score_rows(job.view.parts[0].vectors, queries, rows), rows, k)
     return _padded(scores, rows, k, thin)
 
 
@@ -156,18 +171,18 @@ def _drop(rows: Int64Array, allowed: LiveMask) -> tuple[Int64Array, BoolArray]:
     return kept, (kept >= 0).sum(axis=1) < usual * named.sum(axis=1)
 
 
-def _scan_of(view: View, route: Route) -> Scan:
-    """Return the scan of a route, made if need be."""
-    assert route.structure is not None
-    scan, allowed = route.structure.scan, route.allowed
+def _scan_of(job: _Job, *, own: bool) -> Scan:
+    """Return the scan of all codes, or that of hardly more than the allowed ones."""
+    assert job.route.structure is not None
+    scan, allowed, where = job.route.structure.scan, job.allowed, job.route.where
     assert scan is not None
-    if route.scan == "all" or allowed is None:
+    if not own or allowed is None:
         return scan
-    return view.scans.get(route.where, allowed) or view.scans.make(route.where, scan, allowed)
+    return job.view.scans.get(where, allowed) or job.view.scans.make(where, scan, allowed)
 
 
 def _scan(
-    view: View, queries: Float32Array, k: int, route: Route, scan: Scan, late_hits: int
+    job: _Job, queries: Float32Array, k: int, scan: Scan, late_hits: int
 ) -> tuple[Float32Array, Int64Array, BoolArray | None]:
     """Return the k best allowed ones of a scan's candidates, and where there may be better ones.
 
@@ -175,10 +190,10 @@ def _scan(
     is not what was measured if only some rows are allowed. So the answer tells: if more than
     `late_hits` of it come from the worse half of the candidates, more are scored.
     """
-    structure, params, allowed = route.structure, route.scan_params, route.allowed
+    structure, params, allowed = job.route.structure, job.route.scan_params, job.allowed
     assert structure is not None
     assert params is not None
-    matrix, needed = view.parts[0].vectors, slots_for(structure.codes, params, k)
+    matrix, needed = job.view.parts[0].vectors, slots_for(structure.codes, params, k)
     if allowed is None:
         rows = scan.find(queries, needed)
         return _padded(*top_k(score_rows(matrix, queries, rows), rows, k), k, None)

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vecindex.ann import LiveMask, Structure, candidates_for, slots_for
-from vecindex.arrays import Int64Array
 from vecindex.errors import InputError, SpecError
 from vecindex.filters import Filter
 from vecindex.index.view import View
@@ -65,17 +64,13 @@ class Route:
         The structure's parameters, as calibrated or as given.
     widens : bool
         Whether they grow when more than ten candidates are needed: not when the caller gave them.
-    allowed : LiveMask or None
-        The rows of the first part that may be returned; None if all may.
     scan : {"all", "own"} or None
         A fast scan of codes instead of the structure's own search: of all rows, or of hardly more
         than those that may be returned (`View.scans`).
     scan_params : Params or None
         How many of its candidates to score: what promises the recall wanted in a scan of all rows.
-    rows : list of ndarray of int64, or None
-        The only rows of each part that may be returned.
     where : Filter or None
-        The filter that they come from.
+        Which rows may be returned. The rows themselves are the view's to keep or to find again.
     recall : float
         What is promised.
     """
@@ -84,10 +79,8 @@ class Route:
     structure: Structure | None = None
     params: Params | None = None
     widens: bool = True
-    allowed: LiveMask | None = None
     scan: Literal["all", "own"] | None = None
     scan_params: Params | None = None
-    rows: list[Int64Array] | None = None
     where: Filter | None = None
     recall: float = 1.0
 
@@ -105,12 +98,15 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
         params = _own_params(view, request.params)
     if not total:
         return Route(Plan("none", "the index is empty", 0, 0))
-    rows = None if request.where is None else view.matching(request.where)
+    searched = total
+    if request.where is not None:
+        rows = view.matching(request.where)
+        searched = sum(map(len, rows))
+        if not len(rows[0]) and not request.exact:
+            return _exact(view, "filter", searched, request.where)
     if request.exact:
-        return _exact(view, "asked for", rows)
-    if rows is not None and not len(rows[0]):
-        return _exact(view, "filter", rows)
-    choice = _Choice(view, request, rows, params)
+        return _exact(view, "asked for", searched, request.where)
+    choice = _Choice(view, request, searched, params)
     route = choice.route(on_damage)
     if choice.final and key is not None:
         if len(view.routes) >= _KEPT_ROUTES:
@@ -122,9 +118,10 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
 def _key(request: Request) -> tuple[Hashable, ...] | None:
     """Return what a route depends on, None if that cannot be a key."""
     params = request.params
-    if isinstance(params, Mapping):
-        params = tuple(params.items())  # type: ignore[assignment]  # only to be compared
-    key = (request.recall, request.k, request.where, params)
+    given: Hashable = params
+    if isinstance(params, Mapping):  # 64, 64.0 and True are equal, but only one is a parameter
+        given = tuple((name, type(value), value) for name, value in params.items())
+    key = (request.recall, request.k, request.where, given)
     try:
         hash(key)
     except TypeError:  # a value that no parameter can have
@@ -133,11 +130,14 @@ def _key(request: Request) -> tuple[Hashable, ...] | None:
 
 
 def _exact(
-    view: View, reason: str, rows: list[Int64Array] | None, costs: dict[str, float] | None = None
+    view: View,
+    reason: str,
+    searched: int,
+    where: Filter | None,
+    costs: dict[str, float] | None = None,
 ) -> Route:
-    total = view.state.live
-    searched = total if rows is None else sum(map(len, rows))
-    return Route(Plan("exact", reason, searched, total, costs_us=costs or {}), rows=rows)
+    plan = Plan("exact", reason, searched, view.state.live, costs_us=costs or {})
+    return Route(plan, where=where)
 
 
 def _own_params(view: View, params: Mapping[str, Any] | Params) -> Params:
@@ -158,7 +158,7 @@ class _Choice:
 
     view: View
     request: Request
-    rows: list[Int64Array] | None
+    searched: int  # rows that may be returned
     given: Params | None
     final: bool = False  # whether the same request will be carried out like that again
 
@@ -175,19 +175,18 @@ class _Choice:
         if structure is None:
             return self._exactly("the structure's file is damaged")
         allowed = view.live(0) if self.request.where is None else view.allowed(self.request.where)
-        route = Route(self._plan(structure, params, allowed), structure, params, allowed=allowed,
+        route = Route(self._plan(structure, params, allowed), structure, params,
                       widens=self.given is None, scan_params=self._scan_params(structure),
-                      rows=self.rows, where=self.request.where,
-                      recall=self.request.recall)  # fmt: skip
+                      where=self.request.where, recall=self.request.recall)  # fmt: skip
         if self.request.where is not None:
-            return self._filtered(route, structure, params)
+            return self._filtered(route, structure, params, allowed)
         self.final = True
         return route
 
     def _exactly(self, reason: str) -> Route:
         if self.request.where is not None:
             reason = f"filter; {reason}" if self.view.calibration else "filter"
-        return _exact(self.view, reason, self.rows)
+        return _exact(self.view, reason, self.searched, self.request.where)
 
     def _calibrated(self) -> Params | None:
         point = self.view.point(self.request.recall)
@@ -215,17 +214,18 @@ class _Choice:
         name = structure.kind
         if structure.codes != "float32":
             name += f"/{structure.codes}"
-        searched = view.state.live if self.rows is None else sum(map(len, self.rows))
         reason = "given params" if self.given is not None else f"recall {request.recall:g}"
-        if self.rows is not None:
+        if request.where is not None:
             reason = f"filter, {reason}"
         tail = view.state.total - structure.rows
         shown = {key: value for key, value in asdict(used).items() if value is not None}
-        return Plan(name, reason, searched, view.state.live, shown, tail)
+        return Plan(name, reason, self.searched, view.state.live, shown, tail)
 
-    def _filtered(self, route: Route, structure: Structure, params: Params) -> Route:
+    def _filtered(
+        self, route: Route, structure: Structure, params: Params, allowed: LiveMask | None
+    ) -> Route:
         """Return the cheapest way to search the rows that a filter keeps."""
-        calibration, where, allowed = self.view.calibration, self.request.where, route.allowed
+        calibration, where = self.view.calibration, self.request.where
         assert calibration is not None
         assert where is not None
         assert allowed is not None
@@ -241,7 +241,7 @@ class _Choice:
         ways = {name: round(cost, 1) for name, cost in ways.items()}
         best = min(ways, key=ways.__getitem__)
         if best == "exact":
-            return _exact(self.view, "filter", self.rows, ways)
+            return _exact(self.view, "filter", self.searched, where, ways)
         if best == "structure":
             return replace(route, plan=replace(route.plan, costs_us=ways))
         plan = replace(

@@ -42,7 +42,8 @@ class Subsets:
         """Return the scan of a filter's rows, None if there is none, or it holds many others."""
         with self._lock:
             scan = self._scans.pop(where, None)
-            if scan is None or scan.count > _STALE * rows.count:
+            # Fewer: it was made after a removal, for a newer state than the one that asks.
+            if scan is None or not rows.count <= scan.count <= _STALE * rows.count:
                 return None
             self._scans[where] = scan
             return scan

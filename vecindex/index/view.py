@@ -24,7 +24,7 @@ from vecindex.store.state import State
 if TYPE_CHECKING:
     from vecindex.index.planner import Route
 
-_CACHED_FILTERS = 32
+_MASK_ROWS = 8_000_000  # of all cached masks together: up to 9 bytes a row
 _SCANNED_ROWS = 256  # fetched at once
 _CACHED_PARTS = 1024  # of 32 filters, as an index has up to some 30 parts
 
@@ -77,7 +77,7 @@ class View:
                 marked.add(number)
                 if mine is theirs:
                     unchanged.add(number)
-        self._lives = {n: live for n, live in earlier._lives.items() if n in marked}
+        self._lives = {n: live for n, live in dict(earlier._lives).items() if n in marked}
         for cache, before in ((self._kept, earlier._kept), (self._rows, earlier._rows)):
             for key, found in before.items():
                 if key[0] in unchanged:
@@ -102,13 +102,16 @@ class View:
 
     def allowed(self, where: Filter) -> LiveMask:
         """Return the live rows of the first part that a filter keeps."""
-        found = self._allowed.get(where)
-        if found is None:
-            found = LiveMask(self.keeps(0, where))
-            with self._lock:
-                if len(self._allowed) >= _CACHED_FILTERS:
-                    del self._allowed[next(iter(self._allowed))]
-                self._allowed[where] = found
+        with self._lock:
+            found = self._allowed.pop(where, None)
+            if found is not None:
+                self._allowed[where] = found  # the one that was used last is the last
+                return found
+        found = LiveMask(self.keeps(0, where))
+        with self._lock:
+            self._allowed[where] = found
+            while len(self._allowed) > max(1, _MASK_ROWS // max(1, len(found))):
+                del self._allowed[next(iter(self._allowed))]
         return found
 
     def structure(self, on_damage: Callable[[str], object]) -> Structure | None:
