@@ -74,7 +74,7 @@ class Plan:
     params : dict
         The structure's parameters for this search, empty for exact search.
     tail : int
-        Rows that are not in the structure and were searched exactly beside it.
+        Rows outside the structure, which are searched exactly beside it.
     costs_us : dict
         The ways that were open with what each was reckoned to take, in microseconds, if there
         was a choice.
@@ -94,7 +94,8 @@ class Plan:
         if self.params:
             words += ", " + ", ".join(f"{name}={value}" for name, value in self.params.items())
         if self.tail:
-            words += f", {self.tail:,} new rows searched exactly"
+            rows = "row" if self.tail == 1 else "rows"
+            words += f"; {self.tail:,} {rows} outside the structure searched exactly"
         return words
 
 
@@ -172,8 +173,6 @@ class Costs:
 
     Parameters
     ----------
-    exact_row_us : float
-        Scoring one row in a scan of all stored vectors, in microseconds.
     row_us : float
         Scoring one chosen row, in microseconds.
     call_us : float
@@ -182,7 +181,6 @@ class Costs:
         Scanning one row's code, in microseconds; None if the structure has no scan.
     """
 
-    exact_row_us: float
     row_us: float
     call_us: float
     scan_row_us: float | None = None
@@ -204,6 +202,8 @@ class Calibration:
         Sampled queries.
     source : str
         Where the queries came from: `"rows"` or `"queries"`.
+    confidence : float
+        Of each point's lower bound, one-sided.
     exact_ms : float
         Median time of one exact search on one thread, in milliseconds.
     costs : Costs
@@ -217,6 +217,7 @@ class Calibration:
     k: int
     queries: int
     source: str
+    confidence: float
     exact_ms: float
     costs: Costs
     points: tuple[OperatingPoint, ...]

@@ -157,7 +157,6 @@ def test_the_curve(name: str, dim: int, built: Builder) -> None:
 def test_costs(plain: Case) -> None:
     asked = asked_of(plain)
     costs = calibrate(plain.structure, asked).costs
-    assert costs.exact_row_us == pytest.approx(1000 * asked.exact_ms / 3000)
     assert costs.row_us == asked.row_us
     assert costs.call_us > 0
     assert (costs.scan_row_us is not None) == (plain.spec.codes == "pq4")

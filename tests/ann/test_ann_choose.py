@@ -65,7 +65,7 @@ class World:
             OperatingPoint({"name": name}, made.bound + 0.01, made.bound, made.latency_ms),
         )
         costs = Costs(0.1, 0.1, 1.0)
-        return Calibration("flat", "pq4", 10, 600, "rows", EXACT_MS, costs, points)
+        return Calibration("flat", "pq4", 10, 600, "rows", 0.99, EXACT_MS, costs, points)
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_the_promise(run, run_json, vectors):
     assert point["bound"] >= info["target_recall"]
     promise = (
         f"recall@10 {point['recall']:.4f} measured, at least {point['bound']:.4f} "
-        "(1,000 rows as queries)"
+        "with 99 % confidence (1,000 rows as queries)"
     )
     assert built.startswith(f"a.vx: 1,500 rows, ivf/pq4, {promise}, ")
     facts = facts_of(run("info", "a.vx").stdout)

@@ -20,7 +20,13 @@ import pytest
 
 from vecindex import Hit, Hits, HnswSpec, IvfSpec, VectorIndex
 from vecindex.ann import BuildInterrupted
-from vecindex.errors import DimensionError, EmbedderError, EmbedderMismatchError, SpecError
+from vecindex.errors import (
+    DimensionError,
+    EmbedderError,
+    EmbedderMismatchError,
+    InputError,
+    SpecError,
+)
 from vecindex.index import maintenance
 from vecindex.spec import FlatSpec, HnswParams, IvfParams, Spec
 from vecindex.store.manifest import read_manifest
@@ -1075,6 +1081,42 @@ def test_optimize_changes_structure_and_promise(
     assert again.info().structure == "flat"
     assert not list(again.path.glob("structure-*"))
     assert again.search(rows[5], k=1)[0].id == 5
+
+
+def test_given_queries_are_kept_for_later_folds(
+    create: Callable[..., VectorIndex], reopen: Callable[..., VectorIndex], rng: np.random.Generator
+) -> None:
+    index = create(spec="hnsw", target_recall=0.8)
+    rows = clustered(rng, 2000)
+    index.add(vectors=rows[:1000])
+    with pytest.raises(InputError, match="queries holds none"):
+        index.optimize(queries=[])
+    index.optimize(queries=rows[:40] + 0.1)
+    index.close()
+    again = reopen("r+")
+    again.add(vectors=rows[1000:])
+    again.optimize()
+    info = again.info()
+    assert info.calibration is not None
+    assert (info.indexed, info.calibration.source, info.calibration.queries) == (
+        2000,
+        "queries",
+        40,
+    )
+    (file,) = again.path.glob("queries-*")
+    again.optimize(queries=rows[:30] + 0.1)
+    assert again.info().calibration.queries == 30
+    assert not file.exists()
+    (file,) = again.path.glob("queries-*")
+    assert again.verify().ok
+    again.close()
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    again = reopen("r+")
+    assert [problem.file for problem in again.verify().problems] == [file.name]
+    again.optimize()
+    assert again.info().calibration.source == "rows"
+    assert any("queries given before are damaged" in note for note in again.info().notes)
+    assert again.verify().ok
 
 
 def test_optimize_extends_a_structure_with_new_rows(

@@ -70,7 +70,7 @@ def calibrate(
     watch = Watch(progress, should_stop)
     watch.check()
     points: list[OperatingPoint] = []
-    costs = Costs(1e3 * asked.exact_ms / max(1, len(asked.matrix)), asked.row_us, 0.0)
+    costs = Costs(asked.row_us, 0.0)
     if not asked.empty:
         trial = _Trial(structure, asked, Holdout(structure, asked.own[asked.own >= 0]))
         points = list(_climb(trial, confidence, watch))
@@ -81,6 +81,7 @@ def calibrate(
         k=10,
         queries=len(asked.queries) if points else 0,
         source=asked.source,
+        confidence=confidence,
         exact_ms=asked.exact_ms,
         costs=costs,
         points=tuple(_worth_keeping(structure, points)),
@@ -255,7 +256,7 @@ class _Trial:
             runs = [timed(scan.find, asked.queries[i % len(asked.queries)][None], 10, 1)[1]
                     for i in range(_TIMED)]  # fmt: skip
             scan_us = 1e6 * median(runs) / scan.count
-        return Costs(known.exact_row_us, known.row_us, call_us, scan_us)
+        return Costs(known.row_us, call_us, scan_us)
 
 
 def _plain(params: Params) -> dict[str, int]:

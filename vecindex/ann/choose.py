@@ -164,9 +164,7 @@ class _Race:
         if reason is not None or point is None:
             self._others.append(replace(tried, verdict=reason or ""))
             return
-        beaten = self._best.tried
-        slower = f"slower than {tried.spec} at the target"
-        self._others.append(replace(beaten, verdict=slower))
+        self._others.append(self._best.tried)
         self._best = _Entry(spec, structure, calibration, point, tried)
 
     def _against(self, build_s: float, size: int, point: OperatingPoint | None) -> str | None:
@@ -216,7 +214,9 @@ class _Race:
             raise BuildInterrupted("stopped before it was finished")
         best = self._best
         verdict = f"chosen: the fastest that promises recall {self._target:g}"
-        tried = (replace(best.tried, verdict=verdict), *self._others)
+        slower = f"slower than {best.tried.spec} at the target"
+        others = [one if one.verdict else replace(one, verdict=slower) for one in self._others]
+        tried = (replace(best.tried, verdict=verdict), *others)
         return Choice(best.spec, best.structure, best.calibration, tried)
 
 

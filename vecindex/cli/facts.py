@@ -29,7 +29,7 @@ def promise(info: IndexInfo) -> str | None:
         return f"no setting promises {target} ({_asked(calibration)}): every search is exact"
     return (
         f"recall@{calibration.k} {point.recall:.4f} measured, at least {point.bound:.4f} "
-        f"({_asked(calibration)})"
+        f"with {100 * calibration.confidence:g} % confidence ({_asked(calibration)})"
     )
 
 

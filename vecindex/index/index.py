@@ -47,6 +47,7 @@ from vecindex.spec import (
     Spec,
     parse_spec,
     spec_from_dict,
+    spec_name,
     spec_to_dict,
 )
 from vecindex.store.check import check_state, size_bytes
@@ -113,7 +114,8 @@ class VectorIndex:
             `"sentence-transformers/all-MiniLM-L6-v2"`, a function from a list of str to an
             array of shape (n, dim), or an object that keeps `vecindex.embed.Embedder`.
         spec : str or Spec
-            `"flat"`, `"hnsw"`, `"ivf"`, `"auto"`, or a dataclass such as `HnswSpec(m=16)`.
+            `"flat"`, `"hnsw"`, `"ivf"`, also with codes as in `"flat/pq4"`; `"auto"`, which tries
+            some from 10,000 rows on; or a dataclass such as `HnswSpec(m=16)`.
         target_recall : float
             The promise for recall@10 against exact search, above 0 and at most 1.
         durability : {"sync", "os"}
@@ -570,7 +572,7 @@ class VectorIndex:
         k : int
             At least 1. All rows come back when there are fewer.
         where : mapping or None
-            A filter; `min(k, matching rows)` hits come back, found exactly.
+            A filter, see `vecindex.filters`; `min(k, matching rows)` hits come back.
         exact : bool
             Search exactly.
         recall : float or None
@@ -745,11 +747,13 @@ class VectorIndex:
         target_recall : float or None
             Another promise; None keeps it.
         queries : list of str, array_like of shape (q, dim), or None
-            Real queries to calibrate with; None takes rows of the index. Where questions are unlike
-            the texts that they ask for, only questions tell what recall they will get.
+            Real queries to calibrate with, here and in later folds; None takes those given before,
+            or rows of the index. Where questions are unlike the texts that they ask for, only
+            questions tell what recall they will get.
         budget : OptimizeBudget or None
-            What `auto` may spend. None tries the structures that are built in seconds; a budget
-            also graphs, if they fit it.
+            What `auto` may spend; it chooses from 10,000 rows on. None tries the structures that
+            are built in seconds, and a graph only where those are slow; with a budget graphs are
+            tried whenever they fit it.
         progress : callable or None
             Called with a stage's name, what is done and the total.
 
@@ -763,11 +767,12 @@ class VectorIndex:
         if target_recall is not None:
             target_recall = inputs.check_share(target_recall, "target_recall")
         if budget is not None:
+            if not isinstance(budget, OptimizeBudget):
+                raise InputError(f"budget must be an OptimizeBudget, not {budget!r}")
             wanted = chosen or spec_from_dict(self._store.state.manifest.spec)
-            if not isinstance(wanted, AutoSpec) or not isinstance(budget, OptimizeBudget):
-                raise InputError(
-                    f'a budget is an OptimizeBudget, and goes with spec="auto": {budget!r}'
-                )
+            if not isinstance(wanted, AutoSpec):
+                name = spec_name(wanted)
+                raise InputError(f'a budget goes with spec="auto", but the structure is "{name}"')
         asked = self._calibration_queries(queries)
         self._rebase(Goal(chosen, target_recall, asked, budget=budget), progress)
 
@@ -791,8 +796,12 @@ class VectorIndex:
             return None
         asked = inputs.read_query(queries)
         if asked.texts is not None:
-            return self._embedder.queries(asked.texts)
-        return inputs.query_rows(asked.vectors, self.dim)
+            rows = self._embedder.queries(asked.texts)
+        else:
+            rows = inputs.query_rows(asked.vectors, self.dim)
+        if not len(rows):
+            raise InputError("queries holds none; give some, or None to calibrate with rows")
+        return rows
 
     def verify(self, *, progress: Progress | None = None) -> VerifyReport:
         """Read every byte of the newest state and return what was found.

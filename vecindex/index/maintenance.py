@@ -35,6 +35,7 @@ from vecindex.store.rewrite import Source
 from vecindex.store.segment import Segment
 from vecindex.store.state import State
 from vecindex.store.store import Store
+from vecindex.store.vectors import read_all, write_vectors
 
 Progress = Callable[[str, int, int | None], object]
 
@@ -78,7 +79,7 @@ class Goal:
     target_recall : float or None
         The promise; None keeps it, too.
     queries : ndarray of float32, shape (q, dim), or None
-        Queries to calibrate with; None takes rows of the index.
+        Queries to calibrate with, now and in later folds; None takes those given before, or rows.
     drop_dead : bool
         Rewrite everything without removed rows, even if the structure must then be built anew.
     budget : OptimizeBudget or None
@@ -347,10 +348,13 @@ class _Rebase:
         self._segment: SegmentEntry | None = None
         self._structure: StructureEntry | None = None
         self._choice: dict[str, Any] | None = None
+        self._asked: FileEntry | None = manifest.queries
+        self._queries: Float32Array | None = None
 
     def prepare(self, damaged: set[str]) -> None:
         """Write the new segment and its structure; nothing refers to them yet."""
         state = self._state
+        self._queries = self._keep_queries()
         spec = self._wanted()
         base = self._base(spec, damaged)
         self._sources = [
@@ -420,7 +424,7 @@ class _Rebase:
         asked = ann.questions(
             segment.vectors,
             self._live(),
-            self._goal.queries,
+            self._queries,
             k=10,
             sample=ann.sample_for(self._target),
             seed=0,
@@ -440,7 +444,7 @@ class _Rebase:
             segment.mapped,
             target=self._target,
             live=self._live(),
-            queries=self._goal.queries,
+            queries=self._queries,
             budget=self._goal.budget,
             threads=self._threads,
             progress=self._reporter("choose"),
@@ -468,6 +472,23 @@ class _Rebase:
         dead = self._kept_dead()
         return None if dead is None else LiveMask(np.logical_not(dead))
 
+    def _keep_queries(self) -> Float32Array | None:
+        """Return the queries to calibrate with, None for rows; new ones are kept in a file."""
+        store, entry, dim = self._store, self._state.manifest.queries, self._state.manifest.dim
+        given = self._goal.queries
+        if given is not None:
+            name = f"queries-{store.next_number()}.f32"
+            self._asked = write_vectors(store.directory, name, [given], given.shape)
+            return given
+        if entry is None or dim is None:
+            return None
+        try:
+            return read_all(store.directory, entry, dim)
+        except OSError as error:
+            store.note(f"calibrated with rows, as the queries given before are damaged: {error}")
+            self._asked = None
+            return None
+
     def _kept_dead(self) -> BoolArray | None:
         dead = np.concatenate([source.dead_kept for source in self._sources])
         return dead if dead.any() else None
@@ -485,6 +506,7 @@ class _Rebase:
             dead,
             structure=self._structure,
             choice=self._choice,
+            queries=self._asked,
             spec=spec_to_dict(self._spec),
             target_recall=self._target,
         )

@@ -95,6 +95,8 @@ class Manifest:
         None while every search is exact.
     choice : dict or None
         What `auto` chose and tried, and for how many rows.
+    queries : FileEntry or None
+        Queries to calibrate with, as a vectors file; None takes rows.
     """
 
     generation: int
@@ -109,6 +111,7 @@ class Manifest:
     dead: FileEntry | None = None
     structure: StructureEntry | None = None
     choice: dict[str, Any] | None = None
+    queries: FileEntry | None = None
 
     def files(self) -> list[FileEntry]:
         """Return the entries of all immutable files."""
@@ -117,6 +120,8 @@ class Manifest:
             entries.append(self.dead)
         if self.structure is not None:
             entries.append(self.structure.file)
+        if self.queries is not None:
+            entries.append(self.queries)
         return entries
 
     def caches(self) -> set[FileEntry]:
@@ -199,6 +204,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
             "memory_bytes": structure.memory_bytes,
         },
         "choice": manifest.choice,
+        "queries": None if manifest.queries is None else manifest.queries.to_list(),
     }
 
 
@@ -234,4 +240,5 @@ def _from_dict(data: dict[str, Any]) -> Manifest:
             structure.get("memory_bytes", 0),
         ),
         choice=data.get("choice"),
+        queries=None if data.get("queries") is None else FileEntry(*data["queries"]),
     )

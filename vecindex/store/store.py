@@ -36,7 +36,7 @@ from vecindex.store.state import State, load_state, pack_dead
 
 _OURS = re.compile(
     r"(log-\d+\.vxl|rows-\d+\.vxr|vectors-\d+\.f32|ids-\d+\.vxi|dead-\d+\.vxd|"
-    r"columns-\d+\.arrow|structure-\d+\.faiss|MANIFEST\.tmp)\Z"
+    r"columns-\d+\.arrow|structure-\d+\.faiss|queries-\d+\.f32|MANIFEST\.tmp)\Z"
 )
 _LOAD_TRIES = 20
 _LEFTOVERS = ("log-1.vxl", "MANIFEST.tmp")

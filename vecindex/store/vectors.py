@@ -27,6 +27,13 @@ def write_vectors(
     )
 
 
+def read_all(directory: Directory, entry: FileEntry, dim: int) -> Float32Array:
+    """Return all rows of a vectors file, checked; however many it has."""
+    file = VectorsFile(directory, entry, ((entry.size - HEADER_BYTES) // (4 * dim), dim))
+    file.check_rows()
+    return file.rows
+
+
 class VectorsFile:
     """The unit rows of one segment, memory-mapped.
 
