@@ -47,7 +47,9 @@ def bench(
     structures: Annotated[
         str | None,
         typer.Option(
-            "--structures", metavar="LIST", help="Structures to build and compare, as in flat,hnsw."
+            "--structures",
+            metavar="LIST",
+            help="Structures to build and compare, as in ivf/pq4,hnsw.",
         ),
     ] = None,
     alternatives: Annotated[
