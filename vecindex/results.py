@@ -232,10 +232,15 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Calibration:
-        """Return the calibration that `to_dict` wrote."""
-        points = tuple(OperatingPoint(**point) for point in data["points"])
-        return cls(**{**data, "points": points, "costs": Costs(**data["costs"])})
+    def from_dict(cls, data: dict[str, Any] | None) -> Calibration | None:
+        """Return the calibration that `to_dict` wrote; None if there is none of this form."""
+        try:
+            points = tuple(OperatingPoint(**point) for point in (data or {})["points"])
+            return cls(
+                **{**(data or {}), "points": points, "costs": Costs(**(data or {})["costs"])}
+            )
+        except (KeyError, TypeError):  # of an earlier version: searches are exact without it
+            return None
 
 
 @dataclass(frozen=True)

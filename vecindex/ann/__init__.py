@@ -3,7 +3,7 @@
 The only room that knows FAISS. It knows nothing of files, ids and texts: rows in, row numbers out.
 """
 
-from vecindex.ann.base import BuildInterrupted, Structure, slots_for
+from vecindex.ann.base import CALIBRATED_K, BuildInterrupted, Structure, slots_for
 from vecindex.ann.calibrate import calibrate
 from vecindex.ann.candidates import candidates_for, drop_repeats
 from vecindex.ann.choose import Choice, choose
@@ -18,6 +18,7 @@ from vecindex.ann.threads import CORES
 
 __all__ = [
     "BuildInterrupted",
+    "CALIBRATED_K",
     "CORES",
     "Choice",
     "LiveMask",

@@ -39,7 +39,7 @@ def comparable(kind: str, operands: Sequence[Any]) -> list[Any]:
         found = [value for value in operands if _is_number(value)]
         return int_values(found) if kind == "int" else float_values(found)
     if kind in _BINARY:
-        return [value for value in operands if isinstance(value, _BINARY[kind])]
+        return [v for v in operands if isinstance(v, _BINARY[kind]) and _is_storable(v)]
     instants = [value for value in operands if isinstance(value, dt.datetime)]
     naive = kind == "naive"
     return list(microseconds(v for v in instants if (v.utcoffset() is None) is naive))
@@ -68,6 +68,9 @@ def in_order(kind: str, array: Array, op: str, operand: Any) -> BoolArray | None
         if isinstance(test, bool):
             return np.full(len(array), test)
         compare, values = _ORDER[test[0]][0], [test[1]]
+    elif kind == "str" and isinstance(operand, str) and not _is_storable(operand):
+        # Half a surrogate pair has a place in the order of code points, which is that of bytes.
+        return in_order("bytes", array.cast(SCALARS["bytes"]), op, operand.encode(*_LENIENT))
     else:
         values = comparable(kind, [operand])
     if not values:
@@ -80,7 +83,20 @@ def in_order(kind: str, array: Array, op: str, operand: Any) -> BoolArray | None
 
 def has_substring(array: Array, text: str) -> BoolArray:
     """Return which values of a column of str have `text` in them."""
+    if not _is_storable(text):
+        return np.zeros(len(array), dtype=np.bool_)
     return bits(pc.match_substring(array, text))
+
+
+_LENIENT = ("utf-8", "surrogatepass")
+
+
+def _is_storable(value: str | bytes) -> bool:
+    """Return whether a text can be UTF-8: one with half a surrogate pair equals no stored text."""
+    try:
+        return isinstance(value, bytes) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_number(value: Any) -> bool:

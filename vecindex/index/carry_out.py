@@ -21,6 +21,7 @@ from vecindex.index.view import View
 
 _WIDER = 4  # how many times more candidates the second try asks for
 _GROWTH = 8  # how many times more candidates each further round of a scan scores
+_CANDIDATES = 4_000_000  # in memory at once, at about 24 bytes each
 _MOST_SLOTS = 65_536  # candidates of one scan; an exact search is as quick then
 _THIN = 0.75  # fewer allowed ones than this share of what is usual: the neighbourhood is depleted
 
@@ -91,7 +92,7 @@ def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found
     if number == 0 and job.route.structure is not None:
         scores, rows = _search_first(job, queries, k)
     elif job.rows is not None:
-        part.check_rows(job.rows[number])
+        view.check(number, job.route.where)
         scores, rows = search_rows(part.vectors, queries, k, job.rows[number])
     else:
         part.check_rows()
@@ -146,7 +147,13 @@ def _propose(
     if job.route.widens:
         params = structure.widen(params, times * candidates_for(k, allowed))
     slots = times * candidates_for(slots_for(structure.codes, params, k), allowed)
-    rows = structure.find(queries, min(slots, structure.rows * (1 + structure.repeats)), params)
+    slots = min(slots, structure.rows * (1 + structure.repeats))
+    if (step := _together(slots)) < len(queries):
+        found = [
+            _propose(job, queries[i : i + step], k, times) for i in range(0, len(queries), step)
+        ]
+        return _joined(found)
+    rows = structure.find(queries, slots, params)
     if structure.repeats and not structure.scans(params):
         rows = drop_repeats(rows)
     thin = None
@@ -195,6 +202,9 @@ def _scan(
     assert params is not None
     matrix, needed = job.view.parts[0].vectors, slots_for(structure.codes, params, k)
     if allowed is None:
+        if (step := _together(needed)) < len(queries):
+            starts = range(0, len(queries), step)
+            return _joined([_scan(job, queries[i : i + step], k, scan, late_hits) for i in starts])
         rows = scan.find(queries, needed)
         return _padded(*top_k(score_rows(matrix, queries, rows), rows, k), k, None)
     scores = np.empty((len(queries), k), np.float32)
@@ -203,21 +213,41 @@ def _scan(
     most = max(slots, min(_MOST_SLOTS, scan.count // 4))
     while True:
         asked = slots if scan.count == allowed.count else 8 + slots * scan.count // allowed.count
-        found = scan.find(queries[left], asked)
-        found = np.where(allowed.mask[found], found, -1)
-        scored = score_rows(matrix, queries[left], found)
-        best = _padded(*top_k(scored, found, k), k, None)
-        scores[left], rows[left] = best[:2]
-        late = (scored[:, found.shape[1] // 2 :] >= scores[left, -1:]).sum(axis=1)
-        kept = (found >= 0).sum(axis=1)
-        good = (late <= late_hits) & (kept >= min(needed, allowed.count))
-        left = left[~(good | (kept == allowed.count))]
+        good = np.zeros(len(left), np.bool_)
+        step = _together(min(asked, scan.count))
+        for start in range(0, len(left), step):
+            some = left[start : start + step]
+            found = scan.find(queries[some], asked)
+            found = np.where(allowed.mask[found], found, -1)
+            scored = score_rows(matrix, queries[some], found)
+            scores[some], rows[some], _ = _padded(*top_k(scored, found, k), k, None)
+            late = (scored[:, found.shape[1] // 2 :] >= scores[some, -1:]).sum(axis=1)
+            kept = (found >= 0).sum(axis=1)
+            enough = (late <= late_hits) & (kept >= min(needed, allowed.count))
+            good[start : start + step] = enough | (kept == allowed.count)
+        left = left[~good]
         if not len(left) or slots >= most:
             break
         slots = min(most, _GROWTH * slots)
     short = np.zeros(len(queries), np.bool_)
     short[left] = True
     return scores, rows, short
+
+
+def _together(slots: int) -> int:
+    """Return how many queries may hold their candidates in memory at once."""
+    return max(1, _CANDIDATES // max(1, slots))
+
+
+def _joined(
+    found: list[tuple[Float32Array, Int64Array, BoolArray | None]],
+) -> tuple[Float32Array, Int64Array, BoolArray | None]:
+    """Return the answers of slices of queries as one."""
+    scores, rows, shorts = zip(*found, strict=True)
+    short = [
+        np.zeros(len(s), np.bool_) if b is None else b for s, b in zip(scores, shorts, strict=True)
+    ]
+    return np.concatenate(scores), np.concatenate(rows), np.concatenate(short)
 
 
 def _padded(

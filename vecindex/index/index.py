@@ -51,7 +51,7 @@ from vecindex.spec import (
     spec_to_dict,
 )
 from vecindex.store.check import check_state, size_bytes
-from vecindex.store.codec import RecordPacker
+from vecindex.store.codec import RecordPacker, unpack_fields
 from vecindex.store.files import Directory
 from vecindex.store.frames import FORMAT
 from vecindex.store.manifest import Manifest
@@ -288,7 +288,7 @@ class VectorIndex:
             dim=manifest.dim,
             spec=manifest.spec,
             structure=entry.kind if entry else "flat" if flat else None,
-            codes=entry.spec["codes"] if entry else "float32" if flat else None,
+            codes=entry.spec.get("codes", "float32") if entry else "float32" if flat else None,
             indexed=indexed,
             tail=state.total - indexed,
             target_recall=manifest.target_recall,
@@ -602,15 +602,13 @@ class VectorIndex:
         else:
             unit = inputs.query_rows(asked.vectors, view.dim)
         scores, rows = carry_out.search(view, unit, k, route)
-        records = view.records(rows.ravel())
-        width = rows.shape[1]
+        packed = iter(view.packed(rows.ravel()))
         found = []
-        for number, row_scores in enumerate(scores.tolist()):
-            own = records[number * width : (number + 1) * width]
-            hits = [
-                Hit(record.id, score, record.text, record.metadata)
-                for record, score in zip(own, row_scores, strict=True)
-            ]
+        for row_scores in scores.tolist():
+            hits = []
+            for score in row_scores:
+                record_id, text, metadata = unpack_fields(next(packed))
+                hits.append(Hit(record_id, score, text, metadata))
             found.append(Hits(hits, route.plan))
         return found[0] if asked.single else found
 
@@ -794,13 +792,17 @@ class VectorIndex:
     def _calibration_queries(self, queries: Any) -> Float32Array | None:
         if queries is None:
             return None
+        if self.dim is None:
+            raise InputError("queries cannot be used before the index has rows")
         asked = inputs.read_query(queries)
         if asked.texts is not None:
             rows = self._embedder.queries(asked.texts)
         else:
             rows = inputs.query_rows(asked.vectors, self.dim)
         if not len(rows):
-            raise InputError("queries holds none; give some, or None to calibrate with rows")
+            raise InputError(
+                "queries holds none; give some, or None for those given before, or rows"
+            )
         return rows
 
     def verify(self, *, progress: Progress | None = None) -> VerifyReport:

@@ -305,7 +305,8 @@ def due(state: State, damaged: set[str]) -> Goal | None:
         return None  # `auto` found that nothing beats exact search
     if structure is None:
         return goal if state.live >= _FIRST_ROWS else None
-    if state.structure_file is None or structure.file.name in damaged:
+    unread = Calibration.from_dict(structure.calibration) is None
+    if state.structure_file is None or structure.file.name in damaged or unread:
         return goal
     new = state.total - state.segments[0].count
     return goal if new > _fold_rows(state.segments[0].count, structure) else None
@@ -314,10 +315,8 @@ def due(state: State, damaged: set[str]) -> Goal | None:
 def _fold_rows(indexed: int, structure: StructureEntry) -> float:
     """Return how many new rows cost as much to scan as the structure costs to search."""
     least = max(_LEAST_ROWS, indexed / _SHARE)
-    if structure.calibration is None:
-        return least
     calibration = Calibration.from_dict(structure.calibration)
-    if not calibration.points or not calibration.exact_ms:
+    if calibration is None or not calibration.points or not calibration.exact_ms:
         return least
     search_ms = min(point.latency_ms for point in calibration.points)
     return max(least, search_ms / (calibration.exact_ms / indexed))
@@ -361,7 +360,8 @@ class _Rebase:
             Source(segment, state.dead[number], keep_dead=base is not None and number == 0)
             for number, segment in enumerate(state.segments)
         ]
-        if len(state.segments) == 1 and (base is not None or state.dead[0] is None):
+        kept = len(state.segments) == 1 and (base is not None or state.dead[0] is None)
+        if kept and state.segments[0].columns_intact():
             self._segment, segment = state.segments[0].entry, state.segments[0]
         elif sum(int(source.keep.sum()) for source in self._sources):
             self._segment, _ = self._store.rewrite(self._sources, self._poll)

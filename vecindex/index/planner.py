@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from vecindex.ann import LiveMask, Structure, candidates_for, slots_for
+from vecindex.ann import CALIBRATED_K, LiveMask, Structure, candidates_for, slots_for
 from vecindex.errors import InputError, SpecError
 from vecindex.filters import Filter
 from vecindex.index.view import View
@@ -52,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Route:
-    """A plan together with what carries it out; views keep those of plain searches.
+    """A plan together with what carries it out; views keep those that will not change.
 
     Parameters
     ----------
@@ -88,8 +88,9 @@ class Route:
 def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> Route:
     """Return how to carry out a request on a view."""
     key = _key(request)
-    if key is not None and key in view.routes:
-        return view.routes[key]
+    known = None if key is None else view.routes.get(key)  # another thread may clear them
+    if known is not None:
+        return known
     total = view.state.live
     params = None
     if request.params is not None:
@@ -175,6 +176,8 @@ class _Choice:
         if structure is None:
             return self._exactly("the structure's file is damaged")
         allowed = view.live(0) if self.request.where is None else view.allowed(self.request.where)
+        if self.given is None and self._covers(structure, params):
+            return self._exactly(f"k={self.request.k:,} takes as many candidates as there are rows")
         route = Route(self._plan(structure, params, allowed), structure, params,
                       widens=self.given is None, scan_params=self._scan_params(structure),
                       where=self.request.where, recall=self.request.recall)  # fmt: skip
@@ -187,6 +190,11 @@ class _Choice:
         if self.request.where is not None:
             reason = f"filter; {reason}" if self.view.calibration else "filter"
         return _exact(self.view, reason, self.searched, self.request.where)
+
+    def _covers(self, structure: Structure, params: Params) -> bool:
+        """Return whether so large a k would have every row scored anyway."""
+        slots = slots_for(structure.codes, params, self.request.k)
+        return self.request.k > CALIBRATED_K and slots >= structure.rows
 
     def _calibrated(self) -> Params | None:
         point = self.view.point(self.request.recall)
@@ -239,7 +247,7 @@ class _Choice:
             if self.final:
                 ways["own"] = self._scan_us(costs, structure, route.scan_params, kept, kept)
         ways = {name: round(cost, 1) for name, cost in ways.items()}
-        best = min(ways, key=ways.__getitem__)
+        best = _cheapest(ways)
         if best == "exact":
             return _exact(self.view, "filter", self.searched, where, ways)
         if best == "structure":
@@ -274,3 +282,7 @@ class _Choice:
         scored = min(slots, kept)
         per_row = costs.scan_row_us or 0.0
         return 2 * costs.call_us + scanned * per_row + scored * costs.row_us + asked * 0.1
+
+
+def _cheapest(ways: dict[str, float]) -> str:
+    return min(ways, key=ways.__getitem__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,12 +62,11 @@ class View:
         self.scans = Subsets()
         """Fast scans of the rows that filters keep."""
         self._allowed: dict[Filter, LiveMask] = {}
+        self._checked: set[tuple[int, Filter | None]] = set()
         self._structure: Structure | None = None
         self._structure_entry: FileEntry | None = None
         entry = state.manifest.structure
-        self.calibration = (
-            Calibration.from_dict(entry.calibration) if entry and entry.calibration else None
-        )
+        self.calibration = Calibration.from_dict(entry.calibration) if entry else None
         if earlier is not None:
             self._take_over(earlier)
 
@@ -165,6 +165,15 @@ class View:
             self._kept.put((number, where), found)
         return found
 
+    def check(self, number: int, where: Filter | None) -> None:
+        """Check the vectors of the live rows of a part that a filter keeps, once a view."""
+        if (number, where) not in self._checked:
+            part = self.parts[number]
+            part.check_rows(None if where is None else self.rows(number, where))
+            if len(self._checked) >= _CACHED_PARTS:
+                self._checked.clear()
+            self._checked.add((number, where))
+
     def scan(self, number: int, where: Filter | None = None) -> Iterator[tuple[int, Record]]:
         """Yield row and record of every live row of a part, or of those that a filter keeps."""
         part, marks = self.parts[number], self.state.dead[number]
@@ -203,22 +212,24 @@ class View:
             for value in self.parts[number].ids(rows)
         ]
 
+    def packed(self, rows: Int64Array) -> list[bytes]:
+        """Return the packed records of index-wide row numbers."""
+        if self._only is not None:
+            return self._only.records(rows)
+        found = [b""] * len(rows)
+        for number, places, inside in self.split(rows):
+            records = self.parts[number].records(inside)
+            for place, packed in zip(places.tolist(), records, strict=True):
+                found[place] = packed
+        return found
+
     def records(self, rows: Int64Array, *, vectors: bool = False) -> list[Record]:
         """Return the records of index-wide row numbers."""
-        if self._only is not None and not vectors:
-            return [unpack_record(packed) for packed in self._only.records(rows)]
-        found: list[Record | None] = [None] * len(rows)
-        for number, places, inside in self.split(rows):
-            part = self.parts[number]
-            if vectors:
+        records = list(map(unpack_record, self.packed(rows)))
+        if vectors:
+            for number, places, inside in self.split(rows):
+                part = self.parts[number]
                 part.check_rows(inside)
-            for place, row, packed in zip(
-                places.tolist(), inside.tolist(), part.records(inside), strict=True
-            ):
-                record = unpack_record(packed)
-                if vectors:
-                    record = Record(
-                        record.id, record.text, record.metadata, part.vectors[row].copy()
-                    )
-                found[place] = record
-        return [record for record in found if record is not None]
+                for place, row in zip(places.tolist(), inside.tolist(), strict=True):
+                    records[place] = replace(records[place], vector=part.vectors[row].copy())
+        return records

@@ -188,8 +188,13 @@ def unpack_metadata(records: Sequence[bytes]) -> list[Metadata | None]:
 
 def unpack_record(data: bytes | memoryview) -> Record:
     """Return the record that `RecordPacker.pack` packed."""
+    return Record(*unpack_fields(data))
+
+
+def unpack_fields(data: bytes | memoryview) -> tuple[Id, str | None, Metadata | None]:
+    """Return id, text and metadata of a packed record."""
     try:
         record_id, text, metadata = msgpack.unpackb(data, ext_hook=_ext_hook)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CorruptIndexError(f"a checksummed record cannot be read: {error}") from error
-    return Record(record_id, text, metadata)
+    return record_id, text, metadata

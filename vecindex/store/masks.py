@@ -69,6 +69,16 @@ class SegmentMasks:
             except OSError as error:  # missing, or another size: it is a cache
                 self._problem = f"{entry.name}: {error}"
 
+    def intact(self) -> bool:
+        """Return whether the columns file, if there should be one, is as it was written."""
+        if self.file is None:
+            return self._problem is None
+        try:
+            self.file.check()
+        except CorruptIndexError:
+            return False
+        return True
+
     def columns(self) -> Columns | None:
         """Return the segment's columns; None without pyarrow, or if a record cannot be read."""
         with self._lock:

@@ -107,6 +107,7 @@ class Segment:
         self.check_rows = self._vectors.check_rows
         self.keeps = self._masks.keeps
         self.columns = self._masks.columns
+        self.columns_intact = self._masks.intact
 
     @property
     def mapped(self) -> MappedRows:
