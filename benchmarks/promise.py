@@ -61,8 +61,7 @@ def calibration(index: VectorIndex, rows: Float32Array, seed: int, target: float
     """Return what `optimize` would measure with another seed."""
     structure = index._view().structure(print)
     assert structure is not None
-    sample = ann.sample_for(target)
-    asked = ann.questions(rows, None, queries, k=K, sample=sample, seed=seed)
+    asked = ann.questions(rows, None, queries, k=K, target=target, seed=seed)
     return ann.calibrate(structure, asked)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ann_data import Mapper, clustered
 
-from vecindex.ann import BuildInterrupted, Choice, LiveMask, Questions, sample_for
+from vecindex.ann import BuildInterrupted, Choice, LiveMask, Questions
 from vecindex.ann import choose as decide
 from vecindex.arrays import Float32Array, MappedRows
 from vecindex.results import Calibration, Costs, OperatingPoint
@@ -80,10 +80,10 @@ def chosen(
     """Choose in a made-up world."""
 
     def ask(matrix: Float32Array, live: LiveMask | None, queries: Any, **how: Any) -> Questions:
-        assert (how["k"], how["sample"]) == (10, sample_for(0.95))
+        assert how == {"target": 0.95}
         one = np.zeros(1, np.int64)
         return Questions(
-            matrix, live, matrix[:1], one, "rows", 10, matrix[:1, 0], EXACT_MS, row_us=0.1
+            matrix, live, matrix[:1], one, "rows", 10, 0.95, matrix[:1, 0], EXACT_MS, row_us=0.1
         )
 
     clock = SimpleNamespace(perf_counter=lambda: world.clock)

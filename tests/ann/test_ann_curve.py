@@ -197,9 +197,9 @@ def test_costs_of_single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = questions(matrix, None, clustered(40, seed=2), k=10, sample=0, seed=0)
     asked = replace(asked, exact_ms=0.6, row_us=0.25)
     structure = Scripted(matrix)
-    assert calibrate(structure, asked).costs == Costs(2.0, 0.25, 3000.0, None)
+    assert calibrate(structure, asked).costs == Costs(0.25, 3000.0, None)
     structure.scan = SimpleNamespace(count=150, find=lambda query, slots, threads: None)
-    assert calibrate(structure, asked).costs == Costs(2.0, 0.25, 3000.0, 20.0)
+    assert calibrate(structure, asked).costs == Costs(0.25, 3000.0, 20.0)
 
 
 class Scanning(Scripted):

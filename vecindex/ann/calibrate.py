@@ -21,6 +21,8 @@ from vecindex.spec import Params
 _ENOUGH_BOUND = 0.9995  # nobody needs parameters beyond
 _TIMED = 25  # queries that time a setting
 _SLOW_MS = 1.0  # below, searching is so cheap that timings decide nothing
+_PILOT = 300  # queries that every group is measured with; all, if it comes near the target
+_NEAR = 0.03  # recall
 _CHUNK = 500  # queries whose candidates are in memory at once
 
 
@@ -117,7 +119,9 @@ def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[Operating
             yield from scanned
             watch.report(number + 1, len(grid))
             continue
-        points = trial.measure(group, bound)
+        points = trial.measure(group, bound, _PILOT)
+        if any(abs(point.recall - trial.asked.target) < _NEAR for point in points):
+            points = trial.measure(group, bound)
         yield from points
         watch.report(number + 1, len(grid))
         best = max(points, key=lambda point: point.recall)
@@ -146,18 +150,20 @@ class _Trial:
         """Return fresh bounds."""
         return LowerBound(self.asked.k, confidence)
 
-    def measure(self, group: Sequence[Params], bound: LowerBound) -> list[OperatingPoint]:
-        """Return the points of parameters that differ in `rescore` only."""
+    def measure(
+        self, group: Sequence[Params], bound: LowerBound, most: int | None = None
+    ) -> list[OperatingPoint]:
+        """Return the points of parameters that differ in `rescore` only, by so many queries."""
         dearest = group[-1]
         slots = [self._slots(params) for params in group]
         if self.structure.exhaustive(dearest):
             seconds = self._time(dearest, slots[-1])
             return [OperatingPoint(_plain(dearest), 1.0, 1.0, 1e3 * seconds)]
         if self.holdout.rewires:
-            good, seconds = self._one_by_one(dearest, slots[-1])
+            good, seconds = self._one_by_one(dearest, slots[-1], most)
             times = [self._time(group[0], slots[0]) if len(group) > 1 else seconds, seconds]
         else:
-            good = self._in_batches(dearest, slots[-1])
+            good = self._in_batches(dearest, slots[-1], most)
             times = [self._time(group[i], slots[i]) for i in (0, -1)]
         found = np.cumsum(good, axis=1)
         between = np.interp(slots, [slots[0], max(slots[-1], slots[0] + 1)], times)
@@ -177,21 +183,22 @@ class _Trial:
         most = self.structure.rows * (1 + self.structure.repeats)
         return min(candidates_for(slots, self.asked.live), most)
 
-    def _in_batches(self, params: Params, slots: int) -> BoolArray:
+    def _in_batches(self, params: Params, slots: int, most: int | None) -> BoolArray:
         """Return which candidates belong to the true k, shape (q, slots), ranked by the codes."""
         asked = self.asked
         found = []
-        for start in range(0, len(asked.queries), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        count = len(asked.queries[:most])
+        for start in range(0, count, _CHUNK):
+            part = slice(start, min(start + _CHUNK, count))
             rows = self._find(asked.queries[part], asked.own[part], slots, params, None)
             scores = score_rows(asked.matrix, asked.queries[part], rows)
             found.append(_first_hits(scores >= asked.good_enough[part, None], rows))
         return np.concatenate(found)
 
-    def _one_by_one(self, params: Params, slots: int) -> tuple[BoolArray, float]:
+    def _one_by_one(self, params: Params, slots: int, most: int | None) -> tuple[BoolArray, float]:
         """Return the same for a graph that hides each query's row, and the median seconds."""
         asked, found, seconds = self.asked, [], []
-        for number, own in enumerate(asked.own.tolist()):
+        for number, own in enumerate(asked.own[:most].tolist()):
             query = asked.queries[number : number + 1]
             with self.holdout.hiding(own):
                 rows, time = timed(self._find, query, asked.own[[number]], slots, params, 1)

@@ -11,7 +11,7 @@ from vecindex.ann.base import BuildInterrupted, Progress, ShouldStop, Structure
 from vecindex.ann.calibrate import calibrate
 from vecindex.ann.flat import LiveMask
 from vecindex.ann.flat_codes import FlatScan
-from vecindex.ann.questions import Questions, questions, sample_for
+from vecindex.ann.questions import Questions, questions
 from vecindex.ann.structures import build
 from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows
 from vecindex.results import Calibration, OperatingPoint, Tried
@@ -95,7 +95,7 @@ def choose(
     BuildInterrupted
         If `should_stop` said so.
     """
-    asked = questions(vectors.rows, live, queries, k=10, sample=sample_for(target), seed=0)
+    asked = questions(vectors.rows, live, queries, target=target)
     race = _Race(vectors, target, asked, budget, threads, should_stop)
     names = len(QUICK) + len(SLOW)
     for done, _ in enumerate(race.run()):

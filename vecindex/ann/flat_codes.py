@@ -99,8 +99,8 @@ def read_scan(buffer: UInt8Array, vectors: MappedRows) -> Scan:
     check_type_code(buffer, _SCAN_CODE, "pq4")
     index, reader = read_view(buffer)
     count, dim = vectors.rows.shape
-    blocks = -(-index.ntotal // codebook.BLOCK_ROWS)
-    whole = index.codes.size() == blocks * codebook.BLOCK_ROWS * index.code_size
+    blocks = -(-index.ntotal // index.bbs)
+    whole = index.codes.size() == blocks * index.bbs * index.code_size
     if index.d != dim + -dim % 8 or index.ntotal > count or not whole:
         raise CorruptIndexError(
             f"the codes are of {index.ntotal} rows of dimension {index.d}, "

@@ -20,8 +20,8 @@ from vecindex.spec import IvfSpec
 
 _CHUNK = 16_384  # rows put into lists between two looks at the clock
 _LEAST_PER_LIST = 39  # training rows a centroid; FAISS warns below
-_MOST_PER_LIST = 64  # more train longer and gain nothing measurable
-_ITERATIONS = 10
+_MOST_PER_LIST = 48  # more train longer and gain nothing measurable
+_ITERATIONS = 8
 _SEED = 1234
 
 

@@ -61,6 +61,8 @@ class Questions:
         `"rows"` or `"queries"`.
     k : int
         Neighbours asked for; less than was wanted if there are no more.
+    target : float
+        The recall that shall be promised: what comes near it is measured most precisely.
     good_enough : ndarray of float32, shape (q,)
         Scores from here on belong to the true k.
     exact_ms : float
@@ -75,6 +77,7 @@ class Questions:
     own: Int64Array
     source: str
     k: int
+    target: float
     good_enough: Float32Array
     exact_ms: float
     row_us: float
@@ -90,9 +93,10 @@ def questions(
     live: LiveMask | None,
     queries: Float32Array | None,
     *,
-    k: int,
-    sample: int,
-    seed: int,
+    k: int = 10,
+    target: float = 0.95,
+    sample: int | None = None,
+    seed: int = 0,
 ) -> Questions:
     """Return queries for a calibration, with the truth.
 
@@ -106,8 +110,10 @@ def questions(
         Unit rows to ask, all of them. None asks a sample of the live rows, each without itself.
     k : int
         Neighbours asked for.
-    sample : int
-        Rows sampled as queries.
+    target : float
+        The recall that shall be promised.
+    sample : int or None
+        Rows sampled as queries; None lets the target decide.
     seed : int
         Of the sample.
 
@@ -119,6 +125,7 @@ def questions(
     source = "rows" if queries is None else "queries"
     alive = len(matrix) if live is None else live.count
     if queries is None:
+        sample = sample_for(target) if sample is None else sample
         rows = np.arange(len(matrix)) if live is None else live.rows
         own = np.random.default_rng(seed).choice(rows, min(sample, len(rows)), replace=False)
         queries = matrix[own]
@@ -129,7 +136,7 @@ def questions(
     k = max(0, min(k, alive - itself))
     if not k or not len(queries):
         nothing = np.empty(len(queries), np.float32)
-        return Questions(matrix, live, queries, own, source, 0, nothing, 0.0, 0.0)
+        return Questions(matrix, live, queries, own, source, 0, target, nothing, 0.0, 0.0)
     truth, found = search_flat(matrix, queries, k + itself, live)
     if itself:
         truth, _ = top_k(np.where(found == own[:, None], -np.inf, truth), found, k)
@@ -141,7 +148,8 @@ def questions(
     chosen = np.random.default_rng(seed).integers(0, len(matrix), (1, _CHOSEN))
     scoring = [timed(score_rows, matrix, queries[:1], chosen + 0)[1] for _ in range(_TIMED)]
     row_us = 1e6 * median(scoring) / _CHOSEN
-    return Questions(matrix, live, queries, own, source, k, good, 1e3 * median(exact), row_us)
+    exact_ms = 1e3 * median(exact)
+    return Questions(matrix, live, queries, own, source, k, target, good, exact_ms, row_us)
 
 
 def timed(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:

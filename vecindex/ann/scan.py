@@ -47,7 +47,7 @@ class Scan:
         use_threads(threads)
         for chunk in watch.chunks(0, len(rows), _CHUNK):
             words.add(codebook.padded(rows[chunk]))
-        return cls(faiss.IndexPQFastScan(words))
+        return cls(faiss.IndexPQFastScan(words, codebook.BLOCK_ROWS))
 
     @property
     def size_bytes(self) -> int:
@@ -104,12 +104,20 @@ class Scan:
         """
         self._check_layout(int(rows[0]))
         codes = codebook.unpack(self.index, rows)
-        return Scan(faiss.IndexPQFastScan(codebook.from_codes(self.index, codes)), rows)
+        plain = codebook.from_codes(self.index, codes)
+        return Scan(faiss.IndexPQFastScan(plain, codebook.BLOCK_ROWS), rows)
 
     def _check_layout(self, row: int) -> None:
-        """Compare our reading of the packed codes with FAISS's own, for one row."""
-        packer = self.index.get_CodePacker()
-        packed = faiss.rev_swig_ptr(self.index.codes.get(), self.index.codes.size())
-        code = packer.unpack_1(packed.reshape(-1, packer.block_size), row)
-        if not np.array_equal(code, codebook.unpack(self.index, np.array([row]))[0]):
+        """Have FAISS pack again what we read of the row's block, and compare."""
+        size = self.index.bbs
+        first = row // size * size
+        codes = codebook.unpack(self.index, np.arange(first, min(first + size, self.count)))
+        again = faiss.IndexPQFastScan(codebook.from_codes(self.index, codes), size)
+        packed, repacked = (
+            faiss.rev_swig_ptr(index.codes.get(), index.codes.size())
+            for index in (self.index, again)
+        )
+        block_bytes = size * self.index.M2 // 2
+        start = first // size * block_bytes
+        if not np.array_equal(packed[start : start + block_bytes], repacked):
             raise RuntimeError(f"FAISS {faiss.__version__} packs 4-bit codes in an unknown way")

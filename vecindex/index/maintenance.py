@@ -421,14 +421,7 @@ class _Rebase:
                 should_stop=self._should_stop,
             )
             file = self._write(structure)
-        asked = ann.questions(
-            segment.vectors,
-            self._live(),
-            self._queries,
-            k=10,
-            sample=ann.sample_for(self._target),
-            seed=0,
-        )
+        asked = ann.questions(segment.vectors, self._live(), self._queries, target=self._target)
         calibration = ann.calibrate(
             structure,
             asked,
