@@ -21,8 +21,9 @@ from vecindex.spec import Params
 _ENOUGH_BOUND = 0.9995  # nobody needs parameters beyond
 _TIMED = 25  # queries that time a setting
 _SLOW_MS = 1.0  # below, searching is so cheap that timings decide nothing
-_PILOT = 300  # queries that every group is measured with; all, if it comes near the target
-_NEAR = 0.03  # recall
+_PILOT = 300  # queries that every group is measured with
+_CLOSELY = 4  # groups that are measured with all queries: the first that come near the target
+_NEAR = 0.01  # recall below the target
 _CHUNK = 500  # queries whose candidates are in memory at once
 
 
@@ -111,7 +112,8 @@ def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[Operating
     """Yield points, group after group, until more cost buys nothing."""
     grid = trial.structure.grid()
     scanned: list[OperatingPoint] = []
-    bound, exact_ms, perfect, beaten = trial.bound(confidence), trial.asked.exact_ms, 0, 0
+    bound, exact_ms = trial.bound(confidence), trial.asked.exact_ms
+    perfect, beaten, closely = 0, 0, _CLOSELY
     for number, group in enumerate(grid):
         watch.check()
         if trial.structure.scans(group[0]):
@@ -120,8 +122,8 @@ def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[Operating
             watch.report(number + 1, len(grid))
             continue
         points = trial.measure(group, bound, _PILOT)
-        if any(abs(point.recall - trial.asked.target) < _NEAR for point in points):
-            points = trial.measure(group, bound)
+        if closely and max(point.recall for point in points) > trial.asked.target - _NEAR:
+            points, closely = trial.measure(group, bound), closely - 1
         yield from points
         watch.report(number + 1, len(grid))
         best = max(points, key=lambda point: point.recall)
