@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data import Data, from_files, synthetic
+from benchmarks.data import Data, add_arguments, from_arguments
 from benchmarks.result_files import facts, write
+from benchmarks.vectors import command
 from vecindex import VectorIndex, ann
 from vecindex.ann import exact_search
 from vecindex.arrays import Float32Array, unit_rows
@@ -105,16 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--vectors", type=Path, help=".npy of shape (n, dim)")
-    parser.add_argument("--queries", type=Path, help=".npy of held-out queries")
-    parser.add_argument("--rows", type=int, default=20_000, help="synthetic rows")
+    add_arguments(parser, rows=20_000)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--specs", default="ivf/pq4")
     arguments = parser.parse_args()
-    if arguments.vectors:
-        data = from_files(arguments.vectors, arguments.queries)
-    else:
-        data = synthetic(arguments.rows)
+    data = from_arguments(arguments)
     lines: list[dict[str, Any]] = []
     for spec in arguments.specs.split(","):
         folder = Path(tempfile.mkdtemp(prefix="vecindex-promise-"))
@@ -122,10 +118,8 @@ def main() -> None:
             lines += measure(data, spec, arguments.seeds, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    command = "python -m benchmarks.promise " + (
-        f"--vectors {data.name} --queries ..." if arguments.vectors else f"--rows {arguments.rows}"
-    )
-    print(write("promise", {**facts(data, command, arguments.seeds), "lines": lines}))
+    typed = command("promise", arguments, "seeds", "specs")
+    print(write("promise", {**facts(data, typed, arguments.seeds), "lines": lines}).name)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class IvfPq(Lists, NativeIndex):
         size = 0
 
         def count(view: memoryview) -> object:
+            """Pass the bytes on and add their number up."""
             nonlocal size
             size += view.nbytes
             return write(view)

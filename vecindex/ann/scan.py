@@ -77,6 +77,7 @@ class Scan:
         scores = np.empty((len(asked), slots), np.float32)
 
         def search(part: slice) -> None:
+            """Search for some of the queries, on the thread that calls."""
             some = asked[part]
             self._search(
                 len(some), pointer(some), slots, pointer(scores[part]), pointer(rows[part])
