@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from vecindex.arrays import BoolArray, Float32Array
+from vecindex.bench.truth import best_scores
 
 K = 10
 TIE = 1e-6
 """Scores this close count as equal: the rounding of float32 sums of a few hundred products."""
-_BLOCK = 32_768
 
 
 def kth_scores(
@@ -30,15 +30,8 @@ def kth_scores(
     keep : ndarray of bool, shape (n,), or None
         Rows that a filter leaves; with fewer than k of them, the last one's score counts.
     """
-    numbers = np.arange(len(rows)) if keep is None else np.flatnonzero(keep)
-    k = min(k, len(numbers))
-    best = np.empty((len(queries), 0), dtype=np.float32)
-    for start in range(0, len(numbers), _BLOCK):
-        block = numbers[start : start + _BLOCK]
-        best = np.hstack([best, queries @ rows[block].T])
-        if best.shape[1] > k:
-            best = -np.partition(-best, k - 1, axis=1)[:, :k]
-    return best.min(axis=1)
+    count = len(rows) if keep is None else int(keep.sum())
+    return best_scores(rows, queries, min(k, count), keep)[:, -1]
 
 
 def recall(

@@ -225,9 +225,7 @@ class _Trial:
         rows = self.holdout.structure.find(queries, slots + copies, wide, threads)
         for _ in range(copies):
             rows = _without(rows, own)
-        if self.asked.live is not None:
-            rows = np.where(self.asked.live.mask[rows] & (rows >= 0), rows, -1)
-        return np.ascontiguousarray(rows[:, :slots])
+        return np.ascontiguousarray(self._living(rows)[:, :slots])
 
     def _time(self, params: Params, slots: int) -> float:
         """Return the median seconds of one query."""
@@ -244,9 +242,12 @@ class _Trial:
         rows = self.structure.find(query, slots, params, 1)
         if self._repeats(params):
             rows = drop_repeats(rows)
-        if self.asked.live is not None:
-            rows = np.where(self.asked.live.mask[rows] & (rows >= 0), rows, -1)
+        rows = self._living(rows)
         return top_k(score_rows(self.asked.matrix, query, rows), rows, self.asked.k)[0]
+
+    def _living(self, rows: Int64Array) -> Int64Array:
+        live = self.asked.live
+        return rows if live is None else np.where(live.mask[rows] & (rows >= 0), rows, -1)
 
     def _repeats(self, params: Params) -> bool:
         return self.structure.repeats and not self.structure.scans(params)

@@ -8,14 +8,15 @@ import numpy as np
 
 from vecindex.ann import codebook
 from vecindex.ann.base import Watch
-from vecindex.ann.native import faiss, pointer
-from vecindex.ann.threads import in_pieces, use_threads
+from vecindex.ann.native import faiss
+from vecindex.ann.native_search import NativeIndex
+from vecindex.ann.threads import use_threads
 from vecindex.arrays import Float32Array, Int64Array
 
 _CHUNK = 16_384  # rows encoded between two looks at the clock
 
 
-class Scan:
+class Scan(NativeIndex):
     """4-bit codes of rows, packed for scanning.
 
     Parameters
@@ -36,9 +37,8 @@ class Scan:
     def __init__(
         self, index: Any, rows: Int64Array | None = None, keep: tuple[Any, ...] = ()
     ) -> None:
-        self.index, self._keep = index, keep
+        super().__init__(index, keep)
         self._rows = rows
-        self._search = index.search_c
         self.count: int = index.ntotal
 
     @classmethod
@@ -72,18 +72,7 @@ class Scan:
             Row numbers, best first as far as codes tell; -1 pads.
         """
         asked = codebook.padded(queries)
-        slots = min(slots, self.count)
-        rows = np.empty((len(asked), slots), np.int64)
-        scores = np.empty((len(asked), slots), np.float32)
-
-        def search(part: slice) -> None:
-            """Search for some of the queries, on the thread that calls."""
-            some = asked[part]
-            self._search(
-                len(some), pointer(some), slots, pointer(scores[part]), pointer(rows[part])
-            )
-
-        in_pieces(search, len(asked), threads)
+        rows = self.search(asked, min(slots, self.count), None, threads)
         if self._rows is None:
             return rows
         # A row whose code is the worst possible is not found: -1, also where all are asked for.

@@ -18,6 +18,7 @@ FILTERED = 2
 """Candidates that a scan of some rows scores, as a multiple of what a scan of all needs."""
 
 _LEAST_SHARE = 0.1  # of the rows: a structure that must drop more candidates finds too few
+_CANDIDATE_US = 0.1  # what ranking one candidate of a scan takes
 _KEPT_ROUTES = 256
 _SCANNED = {"all": "scanning the codes of all rows", "own": "scanning their codes"}
 
@@ -281,7 +282,7 @@ class _Choice:
         asked = min(scanned, slots * scanned / max(1, kept))
         scored = min(slots, kept)
         per_row = costs.scan_row_us or 0.0
-        return 2 * costs.call_us + scanned * per_row + scored * costs.row_us + asked * 0.1
+        return 2 * costs.call_us + scanned * per_row + scored * costs.row_us + asked * _CANDIDATE_US
 
 
 def _cheapest(ways: dict[str, float]) -> str:
