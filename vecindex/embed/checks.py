@@ -29,7 +29,8 @@ def text_list(texts: Iterable[str], name: str) -> list[str]:
     Raises
     ------
     EmbedderError
-        If it is a single `str`, or an item is not a `str`: the message names its position.
+        If it is a single `str`, or an item is not a `str` of valid Unicode: the message names its
+        position.
     """
     if isinstance(texts, str | bytes):
         raise EmbedderError(f"{name} embeds a list of str, not one {type(texts).__name__}")
@@ -40,6 +41,13 @@ def text_list(texts: Iterable[str], name: str) -> list[str]:
                 f"{name} embeds str: the text at position {position} is "
                 f"{'None' if text is None else 'of type ' + type(text).__name__}"
             )
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise EmbedderError(
+                    f"{name} cannot embed the text at position {position}: not valid Unicode"
+                ) from error
     return found
 
 

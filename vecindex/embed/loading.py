@@ -7,12 +7,11 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from vecindex.embed.base import Role
 from vecindex.embed.weights import PREFIX, Weights, is_hub_name, on_disk, packaged_minilm
 from vecindex.errors import EmbedderError, missing_extra
-
-Role: TypeAlias = Literal["query", "document"]
 
 
 def is_sentence_transformer(candidate: object) -> bool:
