@@ -74,7 +74,8 @@ class Plan:
     params : dict
         The structure's parameters for this search, empty for exact search.
     tail : int
-        Rows outside the structure, which are searched exactly beside it.
+        Rows outside the structure, which are searched beside it: exactly, or as many of them as
+        have codes by those.
     costs_us : dict
         The ways that were open with what each was reckoned to take, in microseconds, if there
         was a choice.
@@ -95,7 +96,7 @@ class Plan:
             words += ", " + ", ".join(f"{name}={value}" for name, value in self.params.items())
         if self.tail:
             rows = "row" if self.tail == 1 else "rows"
-            words += f"; {self.tail:,} {rows} outside the structure searched exactly"
+            words += f"; {self.tail:,} {rows} outside the structure searched beside it"
         return words
 
 

@@ -67,7 +67,7 @@ def test_new_rows_are_outside_the_structure():
     with built(recipe, DATA.rows) as one:
         work = Workload(repeats=1, tail=(0.05,))
         (tail,) = measure_conditions(recipe, one, DATA, None, work, lambda *_: None)
-    assert "20 rows outside the structure searched exactly" in tail.plan
+    assert "20 rows outside the structure searched beside it" in tail.plan
 
 
 class Forgetful:

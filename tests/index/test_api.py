@@ -469,7 +469,7 @@ def test_explain_counts_the_tail(
     plan = index.search(rows[0]).plan
     assert plan == index.explain()
     assert (plan.method, plan.tail, plan.total) == ("hnsw", 30, 430)
-    assert "30 rows outside the structure searched exactly" in str(plan)
+    assert "30 rows outside the structure searched beside it" in str(plan)
     index.remove([0])
     assert index.explain().total == 429
 

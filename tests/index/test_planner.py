@@ -160,6 +160,50 @@ def test_a_tail_is_part_of_every_answer(index: VectorIndex, rows: np.ndarray) ->
         check(index, rows, queries, where=where)
 
 
+@pytest.mark.parametrize("built", ["flat/pq4", "ivf/pq4", "hnsw"], indirect=True)
+def test_a_large_tail_gets_codes_while_it_is_searched(
+    index: VectorIndex, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(10)
+    near = rows[:3000] + 0.05 * rng.standard_normal((3000, DIM))
+    far = clustered(np.random.default_rng(11), 1500, DIM)  # of clusters that codes do not know
+    new = np.concatenate([near, far])
+    new = (new / np.linalg.norm(new, axis=1, keepdims=True)).astype(np.float32)
+    known = np.concatenate([rows[:ROWS], new])
+    queries = np.concatenate([rows[ROWS : ROWS + 40], new[::75]])
+    index.add(vectors=new[:4000], ids=range(ROWS, ROWS + 4000))
+    exactly = _rows_searched_exactly(monkeypatch)
+
+    def settled(total: int) -> int:
+        for query in queries:
+            index.search_arrays(query[None])
+        exactly.clear()
+        check(index, known[:total], queries)
+        return max(exactly, default=0)
+
+    coded = index.info().codes == "pq4"
+    assert (settled(ROWS + 4000) < 1024) == coded
+    index.remove(range(ROWS, ROWS + 4000, 3))  # some of the tail
+    assert (settled(ROWS + 4000) < 1024) == coded
+    index.add(vectors=new[4000:], ids=range(ROWS + 4000, ROWS + 4500))
+    assert (settled(ROWS + 4500) < 1024) == coded  # the new ones only
+    index._maintenance.seal()
+    assert (settled(ROWS + 4500) < 1024) == coded
+
+
+def _rows_searched_exactly(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every exact search adds the number of its rows."""
+    found: list[int] = []
+    real = carry_out.search_flat
+
+    def noted(matrix: Any, queries: Any, k: int, live: Any = None) -> Any:
+        found.append(len(matrix))
+        return real(matrix, queries, k, live)
+
+    monkeypatch.setattr(carry_out, "search_flat", noted)
+    return found
+
+
 def test_so_large_a_k_is_searched_exactly(index: VectorIndex, rows: np.ndarray) -> None:
     assert index.explain(ROWS).method == "exact"
     check(index, rows[:ROWS], rows[ROWS : ROWS + 5], ROWS, least=1.0)

@@ -11,7 +11,7 @@ from vecindex.ann.exact import exact_search
 from vecindex.ann.flat import LiveMask, search_flat, search_rows
 from vecindex.ann.ivf_build import lists_for
 from vecindex.ann.questions import Questions, questions, sample_for
-from vecindex.ann.scan import Scan
+from vecindex.ann.scan import Encoder, Scan
 from vecindex.ann.scores import score_rows, top_k
 from vecindex.ann.structures import build, load, write
 from vecindex.ann.threads import CORES
@@ -21,6 +21,7 @@ __all__ = [
     "CALIBRATED_K",
     "CORES",
     "Choice",
+    "Encoder",
     "LiveMask",
     "Questions",
     "Scan",

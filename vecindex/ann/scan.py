@@ -111,3 +111,28 @@ class Scan(NativeIndex):
         start = first // size * block_bytes
         if not np.array_equal(packed[start : start + block_bytes], repacked):
             raise RuntimeError(f"FAISS {faiss.__version__} packs 4-bit codes in an unknown way")
+
+
+class Encoder:
+    """Codes of rows that come one after another, in the words of a scan.
+
+    Parameters
+    ----------
+    words : Scan
+        Not changed.
+    """
+
+    def __init__(self, words: Scan) -> None:
+        self._index = codebook.empty_like(words.index)
+        self.count = 0
+        """Rows so far."""
+
+    def add(self, rows: Float32Array) -> None:
+        """Encode more rows, shape (n, dim); takes about 5 us each."""
+        use_threads(1)
+        self._index.add(codebook.padded(rows))
+        self.count = self._index.ntotal
+
+    def scan(self) -> Scan:
+        """Return a scan of the rows so far; takes about 0.1 us each."""
+        return Scan(faiss.IndexPQFastScan(self._index, codebook.BLOCK_ROWS))

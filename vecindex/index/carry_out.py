@@ -95,10 +95,49 @@ def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found
         view.check(number, job.route.where)
         scores, rows = search_rows(part.vectors, queries, k, job.rows[number])
     else:
-        part.check_rows()
-        scores, rows = search_flat(part.vectors, queries, k, view.live(number))
+        scores, rows = _search_tail(job, number, queries, k)
     start = view.starts[number]
     return scores, rows + start if start else rows
+
+
+def _search_tail(job: _Job, number: int, queries: Float32Array, k: int) -> Found:
+    """Search a part that the structure does not cover: by codes as far as it has them, exactly."""
+    view, part, route = job.view, job.view.parts[number], job.route
+    live, structure, params = view.live(number), route.structure, route.scan_params
+    scan = None
+    if structure is not None and params is not None:
+        scan = view.codes(number, structure)
+    if scan is None or structure is None or params is None:
+        part.check_rows()
+        return search_flat(part.vectors, queries, k, live)
+    covered = scan.count
+    head = None if live is None else live.head(covered)
+    wanted = min(k, covered if head is None else head.count)
+    if not wanted:
+        part.check_rows()
+        return search_flat(part.vectors, queries, k, live)
+    needed = slots_for(structure.codes, params, wanted)
+    scores, rows, short = _scan(
+        part.vectors, head, queries, wanted, scan, needed, _late_hits(route, wanted)
+    )
+    if short.any():
+        part.check_rows()
+        scores[short], rows[short] = search_flat(
+            part.vectors[:covered], queries[short], wanted, head
+        )
+    part.check_rows(rows.ravel())
+    if covered == part.count:
+        return scores, rows
+    part.check_rows(np.arange(covered, part.count))
+    rest = None if live is None else LiveMask(live.mask[covered:])
+    more, further = search_flat(part.vectors[covered:], queries, k, rest)
+    scores, rows = np.concatenate([scores, more], 1), np.concatenate([rows, further + covered], 1)
+    return top_k(scores, rows, k)
+
+
+def _late_hits(route: Route, k: int) -> int:
+    """Return how many of k hits may be late ones in a scan that promises the route's recall."""
+    return int(2 * (1 - route.recall) * k + 1e-9)
 
 
 def _search_first(job: _Job, queries: Float32Array, k: int) -> Found:
@@ -107,11 +146,11 @@ def _search_first(job: _Job, queries: Float32Array, k: int) -> Found:
     wanted = min(k, part.count if allowed is None else allowed.count)
     if not wanted or not len(queries):
         return search_flat(part.vectors, queries, wanted, allowed)
+    short: BoolArray | None
     if route.scan is not None:
-        late_hits = int(2 * (1 - route.recall) * wanted + 1e-9)
-        scores, rows, short = _scan(
-            job, queries, wanted, _scan_of(job, own=route.scan == "own"), late_hits
-        )
+        scan = _scan_of(job, own=route.scan == "own")
+        late_hits = _late_hits(route, wanted)
+        scores, rows, short = _scan_first(job, queries, wanted, scan, late_hits)
     else:
         scores, rows, short = _propose(job, queries, wanted, 1)
     if short is not None and short.any():
@@ -124,13 +163,15 @@ def _again(job: _Job, queries: Float32Array, k: int) -> Found:
     """Search again where too few candidates were allowed: by a scan of those, wider, exactly."""
     route, structure, part = job.route, job.route.structure, job.view.parts[0]
     assert structure is not None
-    short: BoolArray | None = np.ones(len(queries), np.bool_)
+    short: BoolArray | None
     scores = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
     if structure.scan is not None and route.scan is None and route.scan_params is not None:
-        scores, rows, short = _scan(job, queries, k, _scan_of(job, own=True), 0)
+        scores, rows, short = _scan_first(job, queries, k, _scan_of(job, own=True), 0)
     elif structure.scan is None:
         scores, rows, short = _propose(job, queries, k, _WIDER)
+    else:
+        short = np.ones(len(queries), np.bool_)
     if short is not None and short.any():
         part.check_rows()
         scores[short], rows[short] = search_flat(part.vectors, queries[short], k, job.allowed)
@@ -188,43 +229,54 @@ def _scan_of(job: _Job, *, own: bool) -> Scan:
     return job.view.scans.get(where, allowed) or job.view.scans.make(where, scan, allowed)
 
 
-def _scan(
+def _scan_first(
     job: _Job, queries: Float32Array, k: int, scan: Scan, late_hits: int
-) -> tuple[Float32Array, Int64Array, BoolArray | None]:
+) -> tuple[Float32Array, Int64Array, BoolArray]:
+    """Return `_scan` of the first part."""
+    structure, params = job.route.structure, job.route.scan_params
+    assert structure is not None
+    assert params is not None
+    needed = slots_for(structure.codes, params, k)
+    return _scan(job.view.parts[0].vectors, job.allowed, queries, k, scan, needed, late_hits)
+
+
+def _scan(
+    matrix: Float32Array,
+    allowed: LiveMask | None,
+    queries: Float32Array,
+    k: int,
+    scan: Scan,
+    needed: int,
+    late_hits: int,
+) -> tuple[Float32Array, Int64Array, BoolArray]:
     """Return the k best allowed ones of a scan's candidates, and where there may be better ones.
 
     How many candidates must be scored depends on how densely rows lie around the k-th one, which
     is not what was measured if only some rows are allowed. So the answer tells: if more than
     `late_hits` of it come from the worse half of the candidates, more are scored.
     """
-    structure, params, allowed = job.route.structure, job.route.scan_params, job.allowed
-    assert structure is not None
-    assert params is not None
-    matrix, needed = job.view.parts[0].vectors, slots_for(structure.codes, params, k)
-    if allowed is None:
-        if (step := _together(needed)) < len(queries):
-            starts = range(0, len(queries), step)
-            return _joined([_scan(job, queries[i : i + step], k, scan, late_hits) for i in starts])
-        rows = scan.find(queries, needed)
-        return _padded(*top_k(score_rows(matrix, queries, rows), rows, k), k, None)
     scores = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
-    left, slots = np.arange(len(queries)), FILTERED * needed
+    left = np.arange(len(queries))
+    count, slots = scan.count, needed
+    if allowed is not None:
+        count, slots = allowed.count, FILTERED * needed
     most = max(slots, min(_MOST_SLOTS, scan.count // 4))
     while True:
-        asked = slots if scan.count == allowed.count else 8 + slots * scan.count // allowed.count
+        asked = slots if scan.count == count else 8 + slots * scan.count // max(1, count)
         good = np.zeros(len(left), np.bool_)
         step = _together(min(asked, scan.count))
         for start in range(0, len(left), step):
             some = left[start : start + step]
             found = scan.find(queries[some], asked)
-            found = np.where(allowed.mask[found], found, -1)
+            if allowed is not None:
+                found = np.where(allowed.mask[found], found, -1)
             scored = score_rows(matrix, queries[some], found)
             scores[some], rows[some], _ = _padded(*top_k(scored, found, k), k, None)
             late = (scored[:, found.shape[1] // 2 :] >= scores[some, -1:]).sum(axis=1)
             kept = (found >= 0).sum(axis=1)
-            enough = (late <= late_hits) & (kept >= min(needed, allowed.count))
-            good[start : start + step] = enough | (kept == allowed.count)
+            enough = (late <= late_hits) & (kept >= min(needed, count))
+            good[start : start + step] = enough | (kept == count)
         left = left[~good]
         if not len(left) or slots >= most:
             break

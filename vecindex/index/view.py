@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vecindex import ann
-from vecindex.ann import LiveMask, Structure
+from vecindex.ann import LiveMask, Scan, Structure
 from vecindex.arrays import BoolArray, Int64Array
 from vecindex.errors import CorruptIndexError
 from vecindex.filters import Filter
 from vecindex.filters.cache import ArrayCache
 from vecindex.index.subsets import Subsets
+from vecindex.index.tails import LEAST, TailCodes
 from vecindex.results import Calibration, Id, OperatingPoint, Record
 from vecindex.spec import structure_spec
 from vecindex.store.codec import unpack_record
 from vecindex.store.files import FileEntry
+from vecindex.store.segment import Part, TailView
 from vecindex.store.state import State
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class View:
         self._rows: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
         self.scans = Subsets()
         """Fast scans of the rows that filters keep."""
+        self._codes: dict[int, TailCodes] = {}
         self._allowed: dict[Filter, LiveMask] = {}
         self._checked: set[tuple[int, Filter | None]] = set()
         self._structure: Structure | None = None
@@ -87,6 +90,9 @@ class View:
             self._structure_entry = earlier._structure_entry  # first: it says that the other is set
             self._structure = earlier._structure
             self.scans = earlier.scans  # of rows that had not been removed then
+            pairs = enumerate(zip(self.parts, earlier.parts, strict=False))
+            same = {number for number, (mine, theirs) in pairs if _grown_from(mine, theirs)}
+            self._codes = {n: codes for n, codes in dict(earlier._codes).items() if n in same}
         if 0 in unchanged:
             self._allowed = dict(earlier._allowed)
 
@@ -134,6 +140,16 @@ class View:
                     on_damage(str(error))
                 self._structure_entry = entry.file
         return self._structure
+
+    def codes(self, number: int, structure: Structure) -> Scan | None:
+        """Return a scan of the first rows of a part behind the structure, None if there is none."""
+        part = self.parts[number]
+        if structure.scan is None or part.count < LEAST:
+            return None
+        codes = self._codes.get(number)
+        if codes is None:
+            codes = self._codes.setdefault(number, TailCodes(structure.scan))
+        return codes.grown(part)
 
     def point(self, target: float) -> OperatingPoint | None:
         """Return the cheapest measured point that meets `target`."""
@@ -233,3 +249,10 @@ class View:
                 for place, row in zip(places.tolist(), inside.tolist(), strict=True):
                     records[place] = replace(records[place], vector=part.vectors[row].copy())
         return records
+
+
+def _grown_from(mine: Part, theirs: Part) -> bool:
+    """Return whether a part of a newer state has the rows of an older one's, and perhaps more."""
+    if isinstance(mine, TailView) and isinstance(theirs, TailView):
+        return mine.tail is theirs.tail and mine.count >= theirs.count
+    return mine is theirs
