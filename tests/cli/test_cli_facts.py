@@ -98,7 +98,7 @@ def test_the_curve(run, run_json, vectors):
 
 
 def test_what_auto_tried(run, run_json, vectors, monkeypatch):
-    monkeypatch.setattr("vecindex.index.maintenance.AUTO_ROWS", 1000)
+    monkeypatch.setattr("vecindex.index.rebase.AUTO_ROWS", 1000)
     run("build", vectors, "--out", "a.vx")
     tried = run_json("info", "a.vx")["tried"]
     text = run("info", "a.vx").stdout

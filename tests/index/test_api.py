@@ -27,7 +27,7 @@ from vecindex.errors import (
     InputError,
     SpecError,
 )
-from vecindex.index import maintenance
+from vecindex.index import maintenance, rebase
 from vecindex.spec import FlatSpec, HnswParams, IvfParams, Spec
 from vecindex.store.manifest import read_manifest
 
@@ -807,7 +807,7 @@ def test_folding_in_the_background_disturbs_nobody(
     monkeypatch.setattr(maintenance, "_FIRST_ROWS", 1500)
     monkeypatch.setattr(maintenance, "_fold_rows", lambda *_: 600)  # else as the timings say
     monkeypatch.setattr(maintenance, "_SEAL_BYTES", 100_000)
-    build = maintenance.ann.build
+    build = rebase.ann.build
     building, go_on = threading.Event(), threading.Event()
 
     def held(*args: Any, **kwargs: Any) -> Any:
@@ -815,7 +815,7 @@ def test_folding_in_the_background_disturbs_nobody(
         assert go_on.wait(60)
         return build(*args, **kwargs)
 
-    monkeypatch.setattr(maintenance.ann, "build", held)
+    monkeypatch.setattr(rebase.ann, "build", held)
     index = create(spec=spec, maintenance="background", durability="os")
     rows = clustered(rng, 4000)
     model = dict(zip(index.add(vectors=rows[:1600]), rows, strict=False))
@@ -874,7 +874,7 @@ def test_closing_gives_a_fold_up(
         wait_until(should_stop)
         raise BuildInterrupted("stopped")
 
-    monkeypatch.setattr(maintenance.ann, "build", endless)
+    monkeypatch.setattr(rebase.ann, "build", endless)
     index = create(spec="hnsw", maintenance="background")
     index.add(vectors=rng.normal(size=(150, 4)))
     assert started.wait(60)
@@ -919,7 +919,7 @@ def test_a_failing_fold_is_noted_and_tried_again_on_demand(
         raise RuntimeError("no graph today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(maintenance.ann, "build", fail)
+        patch.setattr(rebase.ann, "build", fail)
         index = create(spec="hnsw", maintenance="background")
         rows = rng.normal(size=(150, 4))
         index.add(vectors=rows)

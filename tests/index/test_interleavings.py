@@ -15,7 +15,7 @@ import pytest
 
 from vecindex import VectorIndex
 from vecindex.errors import IndexPathError, InputError, StorageFailedError
-from vecindex.index import maintenance
+from vecindex.index import maintenance, rebase
 from vecindex.store import store as store_module
 from vecindex.store.segment import Tail
 from vecindex.store.store import Store
@@ -71,7 +71,7 @@ def test_a_commit_takes_over_no_call_that_was_taken_back(
     folded, frame_is_written, fold_has_read = (threading.Event() for _ in range(3))
     adding = threading.current_thread()
     replay, append = store_module.replay, Tail.append
-    commit = maintenance._Rebase.commit
+    commit = rebase.Rebase.commit
 
     def failing_append(tail: Tail, count: int, ids: Any, *columns: Any) -> None:
         if threading.current_thread() is adding and "bad" in ids:
@@ -93,7 +93,7 @@ def test_a_commit_takes_over_no_call_that_was_taken_back(
 
     monkeypatch.setattr(Tail, "append", failing_append)
     monkeypatch.setattr(store_module, "replay", watched_replay)
-    monkeypatch.setattr(maintenance._Rebase, "commit", late_commit)
+    monkeypatch.setattr(rebase.Rebase, "commit", late_commit)
     fold = threading.Thread(target=index.optimize)
     fold.start()
     assert folded.wait(30)

@@ -11,7 +11,7 @@ from vecindex.arrays import Float32Array
 from vecindex.embed import Embedder, Fingerprint
 from vecindex.errors import EmbedderError
 from vecindex.index.inputs import embedded_rows
-from vecindex.index.maintenance import Progress
+from vecindex.index.rebase import Progress
 from vecindex.store.store import Store
 
 

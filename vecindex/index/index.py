@@ -26,7 +26,8 @@ from vecindex.errors import (
 from vecindex.filters import Filter, parse
 from vecindex.index import carry_out, inputs, planner
 from vecindex.index.embedding import TextEmbedder
-from vecindex.index.maintenance import Goal, Maintenance, Progress, is_exact
+from vecindex.index.maintenance import Maintenance
+from vecindex.index.rebase import Goal, Progress, is_exact
 from vecindex.index.planner import Request, Route
 from vecindex.index.view import View
 from vecindex.results import (

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 
 from vecindex import VectorIndex
-from vecindex.index import maintenance
+from vecindex.index import maintenance, rebase
 
 ROWS = 10
 MOST_BATCHES = 60
@@ -23,7 +23,7 @@ def main(path: str) -> None:
     maintenance._FIRST_ROWS = 100
     maintenance._LEAST_ROWS = 50
     calls = {"seal": 0, "commit": 0}
-    for name, owner in (("seal", maintenance.Maintenance), ("commit", maintenance._Rebase)):
+    for name, owner in (("seal", maintenance.Maintenance), ("commit", rebase.Rebase)):
         setattr(owner, name, counted(getattr(owner, name), name, calls))
     enough = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), enough.set()), daemon=True).start()
