@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report_stores, report_vectors, result_files
-from benchmarks.report_quality import conditions_section, promise_section
+from benchmarks.report_quality import conditions_section, promise_section, quality_section
 
 PAGE = Path(__file__).parent / "README.md"
 INTRODUCTION = """# What it costs, alone and beside others
@@ -22,6 +22,7 @@ both sides taking turns, medians of the repeats (least to greatest in brackets);
 - `python -m benchmarks.stores`: ids, texts and metadata, beside zvec, LanceDB, Chroma, sqlite-vec, Milvus Lite, Qdrant's
   local mode and LangChain's FAISS.
 - `python -m benchmarks.promise`: is the recall that was promised kept, with many seeds and for queries of another kind?
+- `python -m benchmarks.quality FILE.jsonl.gz`: does a text's summary find it, exactly and at promised recalls?
 - `vecindex bench --vectors X.npy --filters ... --deleted ... --tail ...`: what filters, removed and new rows cost.
 - `python -m benchmarks.cost`: vecindex's own cost over FAISS called directly and over writing to a file.
 
@@ -128,6 +129,8 @@ def main(folder: Path = result_files.FOLDER, page: Path = PAGE) -> None:
         )
     for result in result_files.read("promise", folder):
         lines += promise_section(result)
+    for result in result_files.read("quality", folder):
+        lines += quality_section(result)
     for result in result_files.read("conditions", folder):
         lines += conditions_section(result)
     for result in result_files.read("cost", folder):

@@ -1,4 +1,4 @@
-"""The sections on kept promises, and on filters, removed rows and new rows."""
+"""The sections on right answers, kept promises, and filters, removed rows and new rows."""
 
 from __future__ import annotations
 
@@ -20,6 +20,26 @@ def promise_section(result: dict[str, Any]) -> list[str]:
     lines += [
         f"| {line['spec']} | {line['source']} | {line['target']:g} | {line['kept']} of {line['seeds']} | "
         f"{line['least']:.4f} | {line['mean']:.4f} |"
+        for line in result["lines"]
+    ]
+    return [*lines, ""]
+
+
+def quality_section(result: dict[str, Any]) -> list[str]:
+    """Return the lines that show one result of `benchmarks.quality`."""
+    data = result["data"]
+    lines = [
+        f"## Right answers: {data['name']}, {data['rows']:,} texts, {data['queries']:,} of their summaries asked",
+        "",
+        f"`{result['command']}`, embedded by `{result['model']}`, rows' SHA-256 {data['sha256']}. A summary is "
+        "answered well if its own text is among the first ten; lost is what exact search finds there and this does not.",
+        "",
+        "| target_recall | own text first | among the first ten | lost | recall@10 | how |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {line['name']} | {line['first']:.4f} | {line['among_ten']:.4f} | {line['lost']:.4f} | "
+        f"{line['recall']:.4f} | {line['plan'] or 'every row compared'} |"
         for line in result["lines"]
     ]
     return [*lines, ""]

@@ -11,10 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import data, report, stores, summary, truth, vectors  # noqa: E402
+from benchmarks import data, quality, report, stores, summary, truth, vectors  # noqa: E402
 from benchmarks.channel import Child, ChildError  # noqa: E402
 from benchmarks.plot import Line, frontier, recall_against_time  # noqa: E402
 from benchmarks.timing import one_by_one  # noqa: E402
+from vecindex.embed import resolve  # noqa: E402
 
 ROWS = "3000"
 LIBRARIES = "vecindex:flat,vecindex:hnsw,vecindex:auto,faiss-flat,faiss-hnsw32,wrong,hnswlib-16"
@@ -157,6 +158,39 @@ def test_recall_counts_ties_once_and_nothing_that_the_filter_forbids():
     kth = truth.kth_scores(rows, query, keep=keep)
     assert truth.recall([[0, 1, 2, 3, 4, 5]], rows, query, kth, keep) == 1.0
     assert truth.recall([[4, 5, 0, 1]], rows, query, kth, keep) == 0.5
+
+
+def letters(texts):
+    """Return counts of letters: a text that holds the other's words is near it."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    return [[text.count(letter) + 0.01 for letter in alphabet] for text in texts]
+
+
+def test_questions_that_miss_their_text_are_counted(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 30)) for _ in range(300)]
+    asked = [word if row % 4 else "zz" for row, word in enumerate(words)]
+    lines = [{"text": said, "summary": ask} for said, ask in zip(words, asked, strict=True)]
+    (tmp_path / "kb.jsonl").write_text("\n".join(map(json.dumps, [{"text": "no"}, *lines])))
+    shared = [str(tmp_path / "kb.jsonl"), "--spec", "flat/pq4", "--questions", "200"]
+    shared += ["--cache", str(tmp_path / "cache"), "--results", str(tmp_path)]
+    quality.main([*shared], resolve(letters))
+    result = read(tmp_path, "quality")
+    exact, first, second = result["lines"]
+    assert (result["data"]["rows"], result["data"]["queries"]) == (300, 200)
+    assert 0.7 < exact["among_ten"] < 0.85 and exact["recall"] == 1 and exact["lost"] == 0
+    for line in (first, second):
+        assert line["recall"] >= line["target"] and "flat/pq4" in line["plan"]
+        assert exact["among_ten"] - line["among_ten"] <= line["lost"] <= 1 - line["target"]
+    report.main(tmp_path, tmp_path / "page.md")
+    assert (
+        f"| 0.95 | {first['first']:.4f} | {first['among_ten']:.4f} |"
+        in (tmp_path / "page.md").read_text()
+    )
+    capsys.readouterr()
+    quality.main([*shared], resolve(letters))  # from the cache
+    assert "embedded" not in capsys.readouterr().out
+    assert read(tmp_path, "quality")["lines"] == result["lines"]
 
 
 def test_extended_rows_stay_near_without_being_copies():

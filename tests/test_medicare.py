@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vecindex import VectorIndex
-from vecindex.cli.demo import QUERY, QUESTIONS
+from vecindex.examples.medicare import QUERY, QUESTIONS
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SPECS = ["flat", "hnsw", "ivf"]

@@ -83,6 +83,10 @@ class EmbedderMismatchError(EmbedderError, ValueError):
     """The embedder is not the one whose embeddings the index holds."""
 
 
+class HubError(VecindexError, OSError):
+    """The Hugging Face Hub refused, or cannot be reached."""
+
+
 class MissingExtraError(VecindexError, ImportError):
     """An optional dependency is not installed; the message names the command that installs it."""
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from vecindex.cli.app import app
 from vecindex.embed import PROVIDERS, FunctionEmbedder
+from vecindex.embed.resolve import Provider
 
 FAQ = [
     {"id": "card", "text": "how to replace a lost card", "topic": "cards", "year": 2020},
@@ -31,7 +32,8 @@ def bag_of_words(texts):
 @pytest.fixture(autouse=True)
 def words(monkeypatch):
     """Make `--embedder words:bag` known."""
-    monkeypatch.setitem(PROVIDERS, "words", lambda name: FunctionEmbedder(bag_of_words, name=name))
+    provider = Provider(lambda name: FunctionEmbedder(bag_of_words, name=name))
+    monkeypatch.setitem(PROVIDERS, "words", provider)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vecindex import VectorIndex
+from vecindex.cli import build
 
 WORDS = ("--embedder", "words:bag")
 COLUMNS = ("--text", "text", "--id", "id")
@@ -57,32 +58,55 @@ def test_several_sources_of_vectors_and_a_structure(run, run_json):
     assert hits == [{"id": 9000, "score": pytest.approx(1.0), "text": None, "metadata": None}]
 
 
-def test_an_existing_index_is_not_overwritten(run, kb, faq):
-    before = run("get", kb, "card").stdout
-    result = run("build", faq, "--out", kb, *COLUMNS, *WORDS, code=1)
-    assert result.stderr == "vecindex: kb.vx exists; remove it, or choose another --out\n"
-    assert run("get", kb, "card").stdout == before
+def test_an_existing_index_is_updated(run, run_json, kb, faq):
+    same = (*COLUMNS, *WORDS, "--metadata", "topic,year")
+    out = run("build", faq, "--out", kb, *same).stdout
+    assert out.splitlines()[1] == "4 unchanged"
+    lines = faq.read_text().splitlines()
+    faq.write_text("\n".join([lines[0].replace("lost", "stolen"), *lines[2:], "nonsense"]))
+    built = run_json("build", faq, "--out", kb, *same, "--skip-bad")
+    counts = ("rows", "added", "changed", "unchanged", "removed", "skipped", "embedded")
+    assert [built[name] for name in counts] == [4, 0, 1, 2, 0, 1, 1]
+    refused = run("build", faq, "--out", kb, *same, "--skip-bad", "--prune", code=1).stderr
+    assert "1 records cannot be read, so it is not known which are gone" in refused
+    faq.write_text("\n".join(faq.read_text().splitlines()[:-1]))
+    out = run("build", faq, "--out", kb, *same, "--prune").stdout
+    assert out.splitlines()[1] == "3 unchanged, 1 removed"
+    assert names() == ["faq.jsonl", "kb.vx"]
+
+
+def test_what_is_no_index_is_not_touched(run, faq):
     Path("other.vx").mkdir()
-    run("build", faq, "--out", "other.vx", *COLUMNS, *WORDS, code=1)
+    result = run("build", faq, "--out", "other.vx", *COLUMNS, *WORDS, code=1)
+    assert "other.vx exists and is not an index; choose another path" in result.stderr
+    assert list(Path("other.vx").iterdir()) == []
 
 
-def test_a_build_that_fails_halfway_says_what_to_do(run, faq):
-    with faq.open("a") as file:
-        file.write("nonsense\n")
-    result = run("build", faq, "--out", "kb.vx", *COLUMNS, *WORDS, "--batch-rows", 3, code=1)
-    first, second = result.stderr.splitlines()
-    assert first == f"vecindex: {faq}, line 5: not JSON: Expecting value: line 1 column 1 (char 0)"
-    assert second == (
-        "vecindex: kb.vx.partial holds the first 3 rows, unfinished; "
-        "to start again: rm -r kb.vx.partial, then the same command"
-    )
-    assert names() == ["faq.jsonl", "kb.vx.partial"]
-    again = run("build", faq, "--out", "kb.vx", *COLUMNS, *WORDS, code=1)
-    assert "kb.vx.partial is left from a build that did not finish; to start again" in again.stderr
+def test_a_plan_builds_nothing(run, run_json, faq):
+    options = ("build", faq, "--out", "kb.vx", *COLUMNS, *WORDS)
+    planned = run_json(*options, "--plan")
+    assert (planned["records"], planned["added"], planned["to_embed"]) == (4, 4, 4)
+    lines = run(*options, "--plan").stdout.splitlines()
+    assert lines[:3] == [
+        "records   4", "rows      4 new, 0 changed, 0 unchanged", "to embed  4 texts",
+    ]  # fmt: skip
+    assert lines[-1] == "nothing was built; without --plan this makes or updates kb.vx"
+    assert names() == ["faq.jsonl"]
+
+
+def test_a_cache_and_passages(run, run_json, faq):
+    options = (*COLUMNS, *WORDS, "--chunk", 3, "--overlap", 1, "--cache", "cache")
+    built = run_json("build", faq, "--out", "a.vx", *options)
+    assert (built["cache_hits"], built["cache_misses"]) == (0, built["rows"])
+    (record,) = run_json("get", "a.vx", "card#1")["records"]
+    assert record == {"id": "card#1", "text": "replace a lost", "metadata": {"parent": "card"}}
+    out = run("build", faq, "--out", "b.vx", *options).stdout.splitlines()
+    assert out[1] == f"{built['rows']} of {built['rows']} texts from the cache"
+    assert names() == ["a.vx", "b.vx", "cache", "faq.jsonl"]
 
 
 @pytest.mark.parametrize("moment", ["add", "optimize"])
-def test_a_build_that_is_interrupted_says_what_to_do(run, faq, monkeypatch, moment):
+def test_a_build_that_is_interrupted_goes_on(run, run_json, faq, monkeypatch, moment):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
@@ -92,16 +116,25 @@ def test_a_build_that_is_interrupted_says_what_to_do(run, faq, monkeypatch, mome
         calls.append(1)
         return interrupted() if len(calls) == 2 else real(self, **columns)
 
-    if moment == "add":
-        monkeypatch.setattr(VectorIndex, "add", add)
-    else:
-        monkeypatch.setattr(VectorIndex, "optimize", interrupted)
-    result = run("build", faq, "--out", "kb.vx", *COLUMNS, *WORDS, "--batch-rows", 3, code=130)
+    options = (*COLUMNS, *WORDS, "--batch-rows", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorIndex, moment, add if moment == "add" else interrupted)
+        result = run("build", faq, "--out", "kb.vx", *options, code=130)
     rows = 3 if moment == "add" else 4
-    assert result.stderr.startswith(
-        f"vecindex: interrupted\nvecindex: kb.vx.partial holds the first {rows} rows, unfinished"
+    assert result.stderr == (
+        f"vecindex: interrupted\nvecindex: kb.vx.partial holds {rows} rows, all of them whole; "
+        "run the same build again to go on from there\n"
     )
     assert names() == ["faq.jsonl", "kb.vx.partial"]
+    built = run_json("build", faq, "--out", "kb.vx", *options)
+    assert (built["rows"], built["unchanged"], built["embedded"]) == (4, rows, 4 - rows)
+    assert names() == ["faq.jsonl", "kb.vx"]
+
+
+def test_a_build_that_was_killed_before_the_first_row(run_json, faq, monkeypatch):
+    VectorIndex.create("kb.vx.partial").close()
+    monkeypatch.setattr(build, "DEFAULT_EMBEDDER", "words:bag")
+    assert run_json("build", faq, "--out", "kb.vx", *COLUMNS)["rows"] == 4
 
 
 def test_a_build_that_fails_at_once_leaves_nothing(run, faq):
@@ -111,28 +144,27 @@ def test_a_build_that_fails_at_once_leaves_nothing(run, faq):
     run("build", faq, "--out", "kb.vx", "--text", "text", "--embedder", "nope:x", code=1)
     Path("empty.jsonl").write_text("")
     result = run("build", "empty.jsonl", "--out", "kb.vx", "--text", "text", *WORDS, code=1)
-    assert result.stderr == "vecindex: no records in empty.jsonl: there is nothing to build\n"
+    assert result.stderr.startswith("vecindex: empty.jsonl: it has no records")
     assert names() == ["bad.jsonl", "empty.jsonl", "faq.jsonl"]
 
 
-def test_a_bad_row_is_placed_in_its_file(run, faq):
+def test_twins_are_placed_in_their_files(run, faq):
     with faq.open("a") as file:
         file.write('{"id": "card", "text": "again"}\n')
-    options = (*COLUMNS, *WORDS, "--batch-rows", 2)
-    result = run("build", faq, "--out", "kb.vx", *options, code=1)
-    assert "the index has these ids already: 'card' (row 0)" in result.stderr
-    assert (
-        f"rows are counted from 0 in a batch of 1 record, which begins at line 5 of {faq}"
-        in result.stderr
-    )
-
-
-def test_neither_texts_nor_vectors(run, faq):
-    result = run("build", faq, "--out", "kb.vx", code=2)
-    words = " ".join(result.stderr.split())
-    assert "say which column holds the texts (--text) or the vectors (--vector)" in words
-    assert "id, text, topic, year" in words
+    result = run("build", faq, "--out", "kb.vx", *COLUMNS, *WORDS, code=1)
+    assert f"the id 'card' occurs twice: in {faq}, line 1, and in {faq}, line 5" in result.stderr
     assert names() == ["faq.jsonl"]
+
+
+def test_plain_columns_are_found_and_others_must_be_named(run, run_json, faq):
+    built = run_json("build", faq, "--out", "kb.vx", *WORDS)
+    assert (built["rows"], built["embedded"]) == (4, 4)
+    assert run_json("get", "kb.vx", "card")["records"][0]["metadata"] is None
+    Path("odd.jsonl").write_text('{"a": "x", "b": "y"}\n')
+    result = run("build", "odd.jsonl", "--out", "odd.vx", code=1)
+    assert "no column is plainly the texts or the vectors" in result.stderr
+    assert "there is: a, b" in result.stderr
+    assert names() == ["faq.jsonl", "kb.vx", "odd.jsonl"]
 
 
 def test_add_reports_what_stays(run, run_json, kb):
@@ -150,8 +182,9 @@ def test_add_reports_what_stays(run, run_json, kb):
     assert [r["text"] for r in run_json("get", kb, "a", "c")["records"]] == ["new", "z"]
 
 
-def test_upsert_needs_ids(run, kb, faq):
-    assert "--id" in run("add", kb, faq, "--text", "text", "--upsert", code=2).stderr
+def test_upsert_needs_ids(run, kb):
+    Path("bare.jsonl").write_text('{"text": "x"}\n')
+    assert "--id" in run("add", kb, "bare.jsonl", "--upsert", code=2).stderr
 
 
 def test_what_was_exported_builds_again(run, run_json, kb):

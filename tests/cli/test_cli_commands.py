@@ -173,9 +173,14 @@ def test_export(run, run_json, kb):
     assert run_json("export", kb, "out.jsonl", "--overwrite", "--vectors") == {
         "path": "out.jsonl", "rows": 4,
     }  # fmt: skip
-    assert len(json.loads(Path("out.jsonl").read_text().splitlines()[0])["vector"]) == 32
+    assert len(json.loads(Path("out.jsonl").read_text().splitlines()[0])["embedding"]) == 32
     run("export", kb, "out.npy")
     assert np.load("out.npy").shape == (4, 32)
+    run("export", kb, "out.csv", "--vectors")
+    assert np.loadtxt("out.csv", delimiter=",", skiprows=1, usecols=range(-32, 0)).shape == (4, 32)
+    assert run("export", kb, "out.faiss").stdout == "4 rows written to out.faiss\n"
+    assert len(Path("out.faiss.ids.jsonl").read_text().splitlines()) == 4
+    assert "out.faiss exists" in run("export", kb, "out.faiss", code=1).stderr
     assert "unknown suffix" in run("export", kb, "out.xml", code=1).stderr
 
 

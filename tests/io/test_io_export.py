@@ -76,7 +76,7 @@ def test_jsonl_holds_every_record(index, tmp_path):
 def test_an_export_is_read_back(index, tmp_path, suffix):
     path = tmp_path / f"out.{suffix}"
     export(index, path, vectors=True)
-    columns = Columns(text="text", id="id", metadata=("metadata.*",), vector="vector")
+    columns = Columns(text="text", id="id", metadata=("metadata.*",), vector="embedding")
     batches = list(read_batches(path, columns))
     vectors = np.concatenate([batch.vectors for batch in batches])
     assert np.array_equal(vectors, np.stack([record.vector for record in index.records]))
@@ -152,7 +152,7 @@ def test_overwriting_must_be_asked_for(index, tmp_path):
 
 def test_places_that_are_refused(index, tmp_path):
     with pytest.raises(InputError, match="unknown suffix"):
-        export(index, tmp_path / "out.csv")
+        export(index, tmp_path / "out.xlsx")
     (tmp_path / "dir.jsonl").mkdir()
     with pytest.raises(InputError, match="is a directory"):
         export(index, tmp_path / "dir.jsonl", overwrite=True)

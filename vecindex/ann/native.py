@@ -55,9 +55,7 @@ def flat_view(vectors: MappedRows) -> Any:
         If this build of FAISS lays out its files in another way than expected.
     """
     count, dim = vectors.rows.shape
-    header = to_bytes(faiss.IndexFlatIP(dim))
-    header[_NTOTAL_OFFSET : _NTOTAL_OFFSET + 8].view(np.int64)[0] = count
-    header[-_COUNT_BYTES:].view(np.uint64)[0] = count * dim
+    header = flat_header(count, dim)
     start = HEADER_BYTES - len(header)
     if start < 0:
         raise RuntimeError(f"FAISS header of {len(header)} bytes does not fit {HEADER_BYTES}")
@@ -69,6 +67,14 @@ def flat_view(vectors: MappedRows) -> Any:
     if not in_place or (index.ntotal, index.d) != (count, dim):
         raise RuntimeError(f"FAISS {faiss.__version__} did not map {count} rows of {dim} in place")
     return index
+
+
+def flat_header(count: int, dim: int) -> UInt8Array:
+    """Return the bytes that stand before the rows in a file of an `IndexFlatIP`."""
+    header = to_bytes(faiss.IndexFlatIP(dim))
+    header[_NTOTAL_OFFSET : _NTOTAL_OFFSET + 8].view(np.int64)[0] = count
+    header[-_COUNT_BYTES:].view(np.uint64)[0] = count * dim
+    return header
 
 
 def _address(index: Any) -> int:

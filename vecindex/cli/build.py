@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vecindex.cli.facts import point_in_use, promise, structure_name
-from vecindex.cli.intake import Intake, columns_from, embedder_for
+from vecindex.cli.intake import Intake, columns_from
 from vecindex.cli.options import (
+    DEFAULT_EMBEDDER,
     SPEC_HELP,
     BatchRows,
     Embedder,
@@ -29,11 +24,10 @@ from vecindex.cli.options import (
     VectorColumn,
     known_spec,
 )
-from vecindex.cli.output import counted, emit, progress_bar, size_text
-from vecindex.errors import IndexPathError, InputError
-from vecindex.spec import AutoSpec
+from vecindex.cli.output import counted, emit, print_facts, progress_bar, size_text
 
 if TYPE_CHECKING:
+    from vecindex.build import BuildPlan, BuildReport
     from vecindex.results import IndexInfo
 
 
@@ -42,9 +36,7 @@ def build(
     *,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", metavar="DIR", help="The index to make, as in kb.vx; must not exist."
-        ),
+        typer.Option("--out", metavar="DIR", help="The index to make or to update, as in kb.vx."),
     ],
     text: TextColumn = None,
     id: IdColumn = None,
@@ -52,30 +44,83 @@ def build(
     vector: VectorColumn = None,
     embedder: Embedder = None,
     spec: Annotated[
-        str, typer.Option("--spec", metavar="NAME", parser=known_spec, help=SPEC_HELP)
-    ] = AutoSpec.kind,
-    target_recall: TargetRecall = 0.95,
+        str | None, typer.Option("--spec", metavar="NAME", parser=known_spec, help=SPEC_HELP)
+    ] = None,
+    target_recall: TargetRecall = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            "--chunk",
+            min=1,
+            metavar="TOKENS",
+            help="Split texts into passages of so many tokens of the model, with ids ID#0, ID#1...",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option("--overlap", min=0, help="Tokens that a passage shares with the last.")
+    ] = 0,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove rows whose records are gone from the sources.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out and count records that cannot be read.")
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="CACHE",
+            help="A directory of embeddings, shared with other builds; made when it is absent.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="The split of a data set.")
+    ] = None,
     batch_rows: BatchRows = 1000,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what this would do and take; build nothing.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Make a new index from files.
+    """Make an index from files, or update it to what they hold now.
 
-    The structure is chosen, built and its recall measured once all records are in.
-    Texts are embedded with sentence-transformers/all-MiniLM-L6-v2 unless --embedder names another
-    model. The work is done in DIR.partial, which becomes DIR when it is finished: a directory
-    named DIR is always a whole index. If the work stops halfway, remove DIR.partial and run the
-    command again.
+    Records that the index has are left alone, new ones are added, changed ones replaced; only new
+    and changed texts are embedded. Texts are embedded with sentence-transformers/all-MiniLM-L6-v2
+    unless --embedder names another model. The structure is chosen, built and its recall measured
+    once all records are in.
+
+    A new index is made in DIR.partial, which becomes DIR when it is whole. If the work stops
+    halfway, the same command goes on where it was.
     """
-    started = time.monotonic()
-    intake = Intake(sources, columns_from(sources, text, id, metadata, vector), batch_rows)
-    options = {
-        "embedder": embedder_for(embedder, intake.columns),
-        "spec": spec,
-        "target_recall": target_recall,
-    }
-    with progress_bar(json) as progress, _finished_or_partial(out) as (partial, done):
-        info = _build(intake, partial, options, done, progress)
-    _report_build(out, info, time.monotonic() - started, json)
+    from vecindex.build import BuildOptions, plan_build
+    from vecindex.build import build as build_index
+    from vecindex.build.target import Target
+
+    columns = columns_from(sources, text, id, metadata, vector, split)
+    if embedder is None and columns.text and not columns.vector and not Target.of(out).bound:
+        embedder = DEFAULT_EMBEDDER
+    options = BuildOptions(
+        batch_rows=batch_rows,
+        chunk=chunk,
+        overlap=overlap,
+        prune=prune,
+        skip_bad=skip_bad,
+        cache=cache,
+        split=split,
+    )
+    shared: dict[str, Any] = {"embedder": embedder, "spec": spec, "options": options}
+    names = [str(source) for source in sources]
+    with progress_bar(json) as progress:
+        if plan:
+            planned = plan_build(names, out, columns, progress=progress, **shared)
+        else:
+            report = build_index(
+                names, out, columns, target_recall=target_recall, progress=progress, **shared
+            )
+    if plan:
+        _print_plan(out, planned, json)
+    else:
+        _print_report(out, report, json)
 
 
 def add(
@@ -88,7 +133,7 @@ def add(
     vector: VectorColumn = None,
     embedder: Embedder = None,
     upsert: Annotated[
-        bool, typer.Option("--upsert", help="Replace rows whose ids are known; needs --id.")
+        bool, typer.Option("--upsert", help="Replace rows whose ids are known; needs ids.")
     ] = False,
     batch_rows: BatchRows = 1000,
     json: JsonFlag = False,
@@ -100,9 +145,10 @@ def add(
     """
     from vecindex.index import VectorIndex
 
-    if upsert and not id:
+    columns = columns_from(sources, text, id, metadata, vector)
+    if upsert and not columns.id:
         raise typer.BadParameter("--upsert replaces rows by their ids: name their column with --id")
-    intake = Intake(sources, columns_from(sources, text, id, metadata, vector), batch_rows, upsert)
+    intake = Intake(sources, columns, batch_rows, upsert)
     verb = "put in" if upsert else "added"
     with (
         VectorIndex.open(index, "r+", embedder=embedder, maintenance="manual") as opened,
@@ -124,63 +170,69 @@ def add(
         typer.echo(f"{counted(rows, 'row')} {verb}: {index} has {counted(info.rows, 'row')} now")
 
 
-def _build(
-    intake: Intake, path: Path, options: dict[str, Any], done: list[int], progress: Any
-) -> IndexInfo:
+def _print_report(out: Path, report: BuildReport, json: bool) -> None:
     from vecindex.index import VectorIndex
 
-    with VectorIndex.create(path, maintenance="manual", **options) as index:
-        try:
-            deque(intake.fill(index, progress), maxlen=0)
-        finally:
-            done[0] = len(index)
-        if not len(index):
-            names = ", ".join(map(str, intake.sources))
-            raise InputError(f"no records in {names}: there is nothing to build")
-        index.optimize(progress=progress)
-        return index.info()
-
-
-@contextmanager
-def _finished_or_partial(out: Path) -> Iterator[tuple[Path, list[int]]]:
-    """Give the path to build at and a place to count rows; rename it to `out` at the end.
-
-    After an error a directory with rows stays, under its telling name, and one without is removed.
-    """
-    from vecindex.store.files import Directory
-
-    partial = out.with_name(out.name + ".partial")
-    again = f"to start again: rm -r {shlex.quote(str(partial))}, then the same command"
-    if out.exists():
-        raise IndexPathError(f"{out} exists; remove it, or choose another --out")
-    if partial.exists():
-        raise IndexPathError(f"{partial} is left from a build that did not finish; {again}")
-    done = [0]
-    try:
-        yield partial, done
-        partial.rename(out)
-    except BaseException as error:
-        if done[0]:
-            error.add_note(
-                f"{partial} holds the first {counted(done[0], 'row')}, unfinished; {again}"
-            )
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    Directory(out.parent).sync()
-
-
-def _report_build(out: Path, info: IndexInfo, seconds: float, json: bool) -> None:
+    with VectorIndex.open(out) as index:
+        info = index.info()
     if json:
         point = point_in_use(info)
         recall = None if point is None else point.recall
-        emit({**info.to_dict(), "path": str(out), "recall": recall, "seconds": round(seconds, 3)})
+        emit({**info.to_dict(), **report.to_dict(), "path": str(out), "recall": recall})
         return
     words = (
         counted(info.rows, "row"),
         structure_name(info) or "exact search",
         promise(info),
         size_text(info.size_bytes),
-        f"{seconds:.1f} s",
+        _seconds(report.seconds, report.model_seconds),
     )
     typer.echo(f"{out}: {', '.join(filter(None, words))}")
+    if what := ", ".join(_news(info, report)):
+        typer.echo(what)
+
+
+def _news(info: IndexInfo, report: BuildReport) -> list[str]:
+    """Return what is worth saying of a build, besides that all rows were added."""
+    rows = {
+        name: getattr(report, name)
+        for name in ("added", "changed", "unchanged", "removed")
+        if getattr(report, name)
+    }
+    news = [] if rows == {"added": info.rows} else [f"{n:,} {name}" for name, n in rows.items()]
+    if report.skipped:
+        news.append(f"{counted(report.skipped, 'record')} skipped")
+    if report.truncated:
+        news.append(
+            f"{counted(report.truncated, 'text')} longer than the model reads (see --chunk)"
+        )
+    if report.cache_hits is not None and report.cache_misses is not None:
+        asked = counted(report.cache_hits + report.cache_misses, "text")
+        news.append(f"{report.cache_hits:,} of {asked} from the cache")
+    return news
+
+
+def _print_plan(out: Path, plan: BuildPlan, json: bool) -> None:
+    if json:
+        emit({**plan.to_dict(), "path": str(out)})
+        return
+    passages = plan.added + plan.changed + plan.unchanged != plan.records
+    print_facts(
+        {
+            "records": f"{plan.records:,}",
+            "skipped": f"{plan.skipped:,}" if plan.skipped else None,
+            "passages" if passages else "rows": f"{plan.added:,} new, {plan.changed:,} changed, "
+            f"{plan.unchanged:,} unchanged",
+            "to embed": counted(plan.to_embed, "text"),
+            "time": f"about {_seconds(plan.seconds, plan.model_seconds)}",
+            "on disk": f"about {size_text(plan.disk_bytes)}",
+            "memory": f"about {size_text(plan.memory_bytes)} besides the model",
+            "sample": counted(plan.sample, "record"),
+        }
+    )
+    typer.echo(f"nothing was built; without --plan this makes or updates {out}")
+
+
+def _seconds(seconds: float, model_seconds: float) -> str:
+    inside = f" ({model_seconds:.1f} s in the model)" if model_seconds >= 0.05 else ""
+    return f"{seconds:.1f} s{inside}"

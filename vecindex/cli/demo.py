@@ -13,29 +13,10 @@ import typer
 from vecindex.cli.options import DEFAULT_EMBEDDER, JsonFlag
 from vecindex.cli.output import emit, print_hits
 from vecindex.errors import IndexPathError, VecindexError
+from vecindex.examples.medicare import QUERY, QUESTIONS
 
 if TYPE_CHECKING:
     from vecindex.index import VectorIndex
-
-QUERY = "How can Medicare help me?"
-
-QUESTIONS = (
-    "How do I get a replacement Medicare card?",
-    "What is the monthly premium for Medicare Part B?",
-    "How do I terminate my Medicare Part B (medical insurance)?",
-    "How do I sign up for Medicare?",
-    "Can I sign up for Medicare Part B if I am working and have health insurance through an "
-    "employer?",
-    "How do I sign up for Medicare Part B if I already have Part A?",
-    "What are Medicare late enrollment penalties?",
-    "What is Medicare and who can get it?",
-    "How can I get help with my Medicare Part A and Part B premiums?",
-    "What are the different parts of Medicare?",
-    "Will my Medicare premiums be higher because of my higher income?",
-    "What is TRICARE?",
-    "Should I sign up for Medicare Part B if I have Veterans' Benefits?",
-)
-"""Their ids are 0 to 12."""
 
 
 def demo(

@@ -139,18 +139,26 @@ def export(
     index: IndexPath,
     destination: Annotated[
         Path,
-        typer.Argument(metavar="DEST", help="A .jsonl, .parquet or .npy file.", show_default=False),
+        typer.Argument(
+            metavar="DEST",
+            help="A .jsonl, .parquet, .csv, .npy or .faiss file.",
+            show_default=False,
+        ),
     ],
     vectors: Annotated[
-        bool, typer.Option("--vectors", help="Write the unit rows as well; .npy holds only them.")
+        bool,
+        typer.Option(
+            "--vectors", help="Write the unit rows as well; .npy and .faiss hold only them."
+        ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DEST.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Write all rows to a file, in insertion order.
 
-    In .jsonl and .parquet, `--text text --id id --metadata 'metadata.*'` reads them back. Datetimes
-    become ISO 8601 text and bytes become base64 text. DEST is there whole or not at all.
+    In .jsonl, .parquet and .csv, `--text text --id id --metadata 'metadata.*'` reads them back.
+    Datetimes become ISO 8601 text and bytes become base64 text. A .faiss file is a plain FAISS
+    index; DEST.ids.jsonl lists the ids of its labels. DEST is there whole or not at all.
     """
     from vecindex.index import VectorIndex
     from vecindex.io import export as export_file
@@ -158,9 +166,12 @@ def export(
     with VectorIndex.open(index) as opened, progress_bar(json) as progress:
         if destination.exists() and not destination.is_dir() and not overwrite:
             raise InputError(f"{destination} exists; --overwrite replaces it")
-        rows = export_file(
-            opened, destination, vectors=vectors, overwrite=overwrite, progress=progress
-        )
+        if destination.suffix.lower() == ".faiss":
+            rows = opened.export_faiss(destination, overwrite=overwrite, progress=progress)
+        else:
+            rows = export_file(
+                opened, destination, vectors=vectors, overwrite=overwrite, progress=progress
+            )
     if json:
         emit({"path": str(destination), "rows": rows})
     else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +17,14 @@ from vecindex.embed.protocol import Progress
 from vecindex.errors import EmbedderError
 
 Role: TypeAlias = Literal["query", "document"]
+
+
+class UnusableTextError(EmbedderError):
+    """One text of a group cannot be embedded; who raises it says at which place of the group."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class ProviderEmbedder(ABC):
@@ -64,7 +73,8 @@ class ProviderEmbedder(ABC):
         Raises
         ------
         EmbedderError
-            If the model fails; the message names what failed and why.
+            If the model fails; the message names what failed and why. An `UnusableTextError` gets
+            the position of its text added.
         """
 
     def load(self) -> None:  # noqa: B027  # not every provider has something to load
@@ -75,9 +85,20 @@ class ProviderEmbedder(ABC):
         for start in range(0, len(texts), self._batch_size):
             yield range(start, min(start + self._batch_size, len(texts)))
 
+    def answers(
+        self, role: Role, texts: list[str]
+    ) -> Generator[tuple[Sequence[int], Any], None, None]:
+        """Yield the positions of each group and what `vectors` returned for it, in any order."""
+        for positions in self.groups(texts):
+            yield positions, self._asked(role, texts, positions)
+
     def count_cut(self, texts: list[str]) -> int:
         """Return how many of some documents are longer than the model reads."""
         return 0
+
+    def canaries(self, texts: list[str]) -> Float32Array:
+        """Return the embeddings of three fixed texts; what embeds no such texts takes others."""
+        return self._embed("document", texts, None)
 
     def revision(self) -> str | None:
         """Return the version of the weights where it is known; `load` was called before."""
@@ -170,10 +191,11 @@ class ProviderEmbedder(ABC):
                 self._load_once()
                 self._fingerprint = take(
                     self._name,
-                    lambda texts: self._embed("document", texts, None),
+                    lambda texts: directed(self.canaries(texts)),
                     revision=self.revision(),
                     prompts=self.prompts(),
                 )
+                self._dim = self._fingerprint.dim
             return self._fingerprint
 
     def _load_once(self) -> None:
@@ -189,28 +211,35 @@ class ProviderEmbedder(ABC):
             return np.empty((0, self.dim), dtype=np.float32)
         result: Float32Array | None = None
         done = 0
-        for positions in self.groups(texts):
-            output = self._asked(role, [texts[position] for position in positions], positions)
-            with self._lock:
-                rows = embedding_rows(output, positions, self._dim, self._name)
-                self._dim = rows.shape[1]
-            if result is None:
-                result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
-            result[positions] = rows
-            done += len(positions)
-            if progress is not None:
-                progress(done, len(texts))
+        with contextlib.closing(self.answers(role, texts)) as answers:
+            for positions, output in answers:
+                with self._lock:
+                    rows = embedding_rows(output, positions, self._dim, self._name)
+                    self._dim = rows.shape[1]
+                if result is None:
+                    result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+                result[positions] = rows
+                done += len(positions)
+                if progress is not None:
+                    progress(done, len(texts))
         assert result is not None
         return result
 
     def _asked(self, role: Role, texts: list[str], positions: Sequence[int]) -> Any:
         """Return `vectors` of a group; its errors name where the group stands in the call."""
         try:
-            return self.vectors(role, texts)
+            return self.vectors(role, [texts[position] for position in positions])
         except EmbedderError as error:
             first, last = min(positions), max(positions)
+            if isinstance(error, UnusableTextError):
+                first = last = positions[error.place]
             place = f"the text at position {first}"
             if last > first:
                 place = f"{len(positions)} texts at positions {first} to {last}"
             error.add_note(f"while {self._name} embedded {place}")
             raise
+
+
+def directed(rows: Float32Array) -> Float32Array:
+    """Return rows with ones for zeros: who knows no word of a canary still equals itself."""
+    return np.where(rows.any(axis=1, keepdims=True), rows, np.float32(1))

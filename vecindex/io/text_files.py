@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from vecindex.errors import InputError
-from vecindex.io.records import Columns, Located, Place, no_column
+from vecindex.io.columns import Columns
+from vecindex.io.records import Bad, Located, refuse, require_seen
+from vecindex.io.values import Place
 
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_jsonl(path: Path, columns: Columns) -> Iterator[Located]:
+def read_jsonl(path: Path, columns: Columns, bad: Bad = refuse) -> Iterator[Located]:
     """Yield the objects of a JSONL file, blank lines left out.
 
     Parameters
@@ -26,6 +28,8 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Located]:
     columns : Columns
         Its metadata columns must occur somewhere in the file: the file is first read as far as
         the line where the last of them has been seen, usually the first.
+    bad : callable
+        Told of each line that is not an object in JSON.
 
     Yields
     ------
@@ -35,13 +39,14 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Located]:
     Raises
     ------
     InputError
-        If a line is not an object in JSON, or a metadata column is in no line.
+        If a metadata column is in no line.
     """
-    _require_seen(str(path), _objects(path), columns)
-    yield from _objects(path)
+    if columns.metadata_sources:
+        require_seen(str(path), _objects(path, _pass_over), columns)
+    yield from _objects(path, bad)
 
 
-def read_json(path: Path, columns: Columns) -> Iterator[Located]:
+def read_json(path: Path, columns: Columns, bad: Bad = refuse) -> Iterator[Located]:
     """Yield the objects of a JSON file that holds one list of objects.
 
     The standard library reads JSON documents whole, so the file must fit into memory: prefer
@@ -53,6 +58,8 @@ def read_json(path: Path, columns: Columns) -> Iterator[Located]:
         A JSON document, UTF-8.
     columns : Columns
         Its metadata columns must occur in at least one object.
+    bad : callable
+        Told of each entry that is not an object.
 
     Yields
     ------
@@ -62,20 +69,25 @@ def read_json(path: Path, columns: Columns) -> Iterator[Located]:
     Raises
     ------
     InputError
-        If the file is not a list of objects, or a metadata column is in none of them.
+        If the file is not a list, or a metadata column is in none of its objects.
     """
-    document = _parse(str(path), "".join(line for _, line in _lines(path)))
+    document = _parse(str(path), "".join(line for _, line in _lines(path, refuse)))
     if not isinstance(document, list):
         raise InputError(f"{path}: expected a list of objects, not {_kind(document)}")
-    places = [Place(str(path), "record", number) for number in range(1, len(document) + 1)]
-    records = [
-        (place, _object(place, value)) for place, value in zip(places, document, strict=True)
-    ]
-    _require_seen(str(path), iter(records), columns)
+    records: list[Located] = []
+    for number, value in enumerate(document, 1):
+        place = Place(str(path), "record", number)
+        if isinstance(value, dict):
+            records.append((place, value))
+        else:
+            bad(_no_object(place, value))
+    require_seen(str(path), records, columns)
     yield from records
 
 
-def read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Located]:
+def read_csv(
+    path: Path, columns: Columns, delimiter: str = ",", bad: Bad = refuse
+) -> Iterator[Located]:
     """Yield the records of a CSV file with a header row; every value is a string.
 
     Parameters
@@ -86,6 +98,8 @@ def read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Loc
         All its columns must be in the header.
     delimiter : str
         What separates fields.
+    bad : callable
+        Told of each record that cannot be read, or has more or fewer fields than the header.
 
     Yields
     ------
@@ -95,67 +109,76 @@ def read_csv(path: Path, columns: Columns, delimiter: str = ",") -> Iterator[Loc
     Raises
     ------
     InputError
-        If a column is not in the header or twice, or a record has more or fewer fields.
+        If a column is not in the header or twice.
     """
-    records = _csv_records(path, delimiter)
-    _, header = next(records, (0, []))
-    _check_header(path, header, columns)
+    header = csv_header(path, delimiter)
+    if not header:
+        raise InputError(f"{path}: empty; expected a header row")
+    columns.asked(header, str(path))
+    records = _csv_records(path, delimiter, bad)
+    next(records)
     for line, values in records:
         place = Place(str(path), "line", line)
-        if len(values) != len(header):
-            raise InputError(f"{place}: {len(values)} fields, but the header has {len(header)}")
-        yield place, dict(zip(header, values, strict=True))
+        if len(values) == len(header):
+            yield place, dict(zip(header, values, strict=True))
+        else:
+            bad(InputError(f"{place}: {len(values)} fields, but the header has {len(header)}"))
 
 
 def csv_header(path: Path, delimiter: str) -> list[str]:
     """Return the header row of a CSV file, empty if the file is."""
-    _, header = next(_csv_records(path, delimiter), (0, []))
+    _, header = next(_csv_records(path, delimiter, refuse), (0, []))
     return header
 
 
-def _csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def first_object(path: Path) -> dict[str, Any]:
+    """Return the first object of a JSONL file, an empty one if there is none."""
+    return dict(next((record for _, record in _objects(path, _pass_over)), {}))
+
+
+def _csv_records(path: Path, delimiter: str, bad: Bad) -> Iterator[tuple[int, list[str]]]:
     """Yield the records with the line where each begins, empty lines left out."""
-    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    begin = 0
+
+    def lines() -> Iterator[str]:
+        """Yield the lines, keeping the number of the first of each record."""
+        nonlocal begin
+        for number, line in _lines(path, bad):
+            begin = begin or number
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        begin = 0
         try:
             values = next(reader, None)
         except csv.Error as error:
-            raise InputError(f"{path}, line {line}: not CSV: {error}") from error
+            bad(InputError(f"{path}, line {begin}: not CSV: {error}"))
+            continue
         if values is None:
             return
         if values:
-            yield line, values
+            yield begin, values
 
 
-def _check_header(path: Path, header: list[str], columns: Columns) -> None:
-    if not header:
-        raise InputError(f"{path}: empty; expected a header row")
-    asked = [*columns.required, *columns.metadata_sources]
-    if missing := [name for name in asked if name not in header]:
-        raise no_column(str(path), missing, header)
-    if twice := [name for name in asked if header.count(name) > 1]:
-        raise InputError(f"{path}: column {twice[0]!r} is in the header more than once")
+def _objects(path: Path, bad: Bad) -> Iterator[Located]:
+    for number, line in _lines(path, bad):
+        if not line or line.isspace():
+            continue
+        place = Place(str(path), "line", number)
+        try:
+            value = _parse(str(place), line)
+        except InputError as error:
+            bad(error)
+            continue
+        if isinstance(value, dict):
+            yield place, value
+        else:
+            bad(_no_object(place, value))
 
 
-def _objects(path: Path) -> Iterator[Located]:
-    for number, line in _lines(path):
-        if line and not line.isspace():
-            place = Place(str(path), "line", number)
-            yield place, _object(place, _parse(str(place), line))
-
-
-def _require_seen(source: str, records: Iterator[Located], columns: Columns) -> None:
-    """Check that each metadata column is in some record, reading no further than needed."""
-    missing = dict.fromkeys(columns.metadata_sources)
-    there: dict[str, None] = {}
-    for _, record in records if missing else ():
-        there |= dict.fromkeys(record)
-        missing = {name: None for name in missing if name not in record}
-        if not missing:
-            return
-    if missing and there:
-        raise no_column(source, missing, there)
+def _pass_over(_error: InputError) -> None:
+    """Leave a bad line to the reading that follows, which names it."""
 
 
 def _parse(where: str, text: str) -> Any:
@@ -165,10 +188,8 @@ def _parse(where: str, text: str) -> Any:
         raise InputError(f"{where}: not JSON: {error}") from error
 
 
-def _object(place: Place, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    raise InputError(f"{place}: expected a JSON object, not {_kind(value)}")
+def _no_object(place: Place, value: Any) -> InputError:
+    return InputError(f"{place}: expected a JSON object, not {_kind(value)}")
 
 
 def _kind(value: Any) -> str:
@@ -176,15 +197,18 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number" if type(value) is not bool else "true or false")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, bad: Bad) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 file counted from 1, newlines kept, a byte order mark dropped."""
     number = 0
     try:
         with _open(path) as file:
             for number, line in enumerate(file, 1):
-                yield number, (line.removeprefix(_BOM) if number == 1 else line).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number}: not UTF-8: {error}") from error
+                try:
+                    text = (line.removeprefix(_BOM) if number == 1 else line).decode()
+                except UnicodeDecodeError as error:
+                    bad(InputError(f"{path}, line {number}: not UTF-8: {error}"))
+                else:
+                    yield number, text
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}, after line {number}: not gzip: {error}") from error
 
