@@ -21,6 +21,7 @@ HEADER_BYTES = 64
 
 _SAFE_SQUARE = 1e-24  # squared lengths from here to its inverse lose nothing in float32
 _ONE = np.float32(1)
+_ROUNDING = 4 * np.finfo(np.float32).eps  # more than scaling leaves of a squared length's error
 _SHOWN = 10  # positions named in a message; the rest is counted
 
 
@@ -82,7 +83,8 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
         one = np.array(array, order="C")
         square = np.dot(one[0], one[0])  # to the bit what vecdot gives
         if _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:
-            one *= _ONE / np.sqrt(square)
+            if abs(square - _ONE) > _ROUNDING:  # a unit row keeps its bits
+                one *= _ONE / np.sqrt(square)
             return one
     with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         rows: Float32Array = np.asarray(array, dtype=np.float32, order="C")
@@ -91,7 +93,9 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
     for square in ends:
         if not _SAFE_SQUARE < square < 1 / _SAFE_SQUARE:  # NaN fails, too
             return _scaled(rows, what)
-    unit: Float32Array = rows * (_ONE / np.sqrt(squares))[:, None]
+    scales = _ONE / np.sqrt(squares)
+    scales[np.abs(squares - _ONE) <= _ROUNDING] = _ONE  # a unit row keeps its bits
+    unit: Float32Array = rows * scales[:, None]
     return unit
 
 

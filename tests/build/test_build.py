@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,9 @@ def test_nothing_to_build(run, source) -> None:
         run([])
     with pytest.raises(InputError, match="an iterator can be read once"):
         run(iter(records(3)))
+    os.mkfifo("pipe.jsonl")
+    with pytest.raises(InputError, match=r"pipe.jsonl is a pipe, which can be read once"):
+        run("pipe.jsonl")
     assert not list(Path().glob("kb.vx*"))
 
 

@@ -108,7 +108,7 @@ def test_there_and_back(index: VectorIndex, tmp_path: Path) -> None:
         assert new.get([ids[17]])[0].metadata == {"n": 17}
         stored = np.stack([record.vector for record in index.scan(vectors=True)])
         back = np.stack([record.vector for record in new.scan(vectors=True)])
-        assert np.abs(back - stored).max() <= 1.2e-7
+        assert np.abs(back - stored).max() == 0
 
 
 def write(plain: faiss.Index, path: Path) -> Path:

@@ -94,7 +94,7 @@ def test_rows_come_back_bit_for_bit(hub: Hub, index: VectorIndex, tmp_path: Path
     with VectorIndex.create(tmp_path / "again.vx") as again:
         again.add(vectors=vectors, ids=table.column("id").to_pylist())
         back = np.stack([record.vector for record in again.scan(vectors=True)])
-    assert np.abs(back - stored).max() <= 1.2e-7
+    assert np.abs(back - stored).max() == 0
 
 
 def test_the_card_says_what_is_there(hub: Hub, tmp_path: Path) -> None:

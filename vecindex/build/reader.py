@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
 
 from vecindex.build.known import KnownIds
 from vecindex.build.options import BuildOptions
@@ -145,12 +146,21 @@ def list_of_sources(sources: Any) -> list[Any]:
             "a build reads its sources twice, an iterator can be read once: give what can be "
             "iterated again, such as a list, a data set or a file"
         )
-    if not isinstance(sources, list | tuple):
-        return [sources]
-    if not sources:
+    several = isinstance(sources, list | tuple) and all(map(_is_path, sources))
+    listed = list(sources) if several else [sources]
+    if not listed:
         raise InputError("there are no sources: name at least one")
-    paths = all(isinstance(source, str | os.PathLike) for source in sources)
-    return list(sources) if paths else [sources]
+    for source in listed:
+        if _is_path(source) and (Path(source).is_fifo() or Path(source).is_char_device()):
+            raise InputError(
+                f"{source} is a pipe, which can be read once, but a build reads its sources twice: "
+                "write it to a file first"
+            )
+    return listed
+
+
+def _is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(source, str | os.PathLike)
 
 
 def take(batch: Batch, rows: Sequence[int]) -> Batch:

@@ -94,8 +94,10 @@ def build(
     """
     from vecindex.build import BuildOptions, plan_build
     from vecindex.build import build as build_index
+    from vecindex.build.reader import list_of_sources
     from vecindex.build.target import Target
 
+    names = list_of_sources([str(source) for source in sources])
     columns = columns_from(sources, text, id, metadata, vector, split)
     if embedder is None and columns.text and not columns.vector and not Target.of(out).bound:
         embedder = DEFAULT_EMBEDDER
@@ -109,7 +111,6 @@ def build(
         split=split,
     )
     shared: dict[str, Any] = {"embedder": embedder, "spec": spec, "options": options}
-    names = [str(source) for source in sources]
     with progress_bar(json) as progress:
         if plan:
             planned = plan_build(names, out, columns, progress=progress, **shared)
