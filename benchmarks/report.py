@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report_stores, report_vectors, result_files
+from benchmarks.report_building import building_section
 from benchmarks.report_quality import conditions_section, promise_section, quality_section
 
 PAGE = Path(__file__).parent / "README.md"
@@ -23,6 +24,7 @@ both sides taking turns, medians of the repeats (least to greatest in brackets);
   local mode and LangChain's FAISS.
 - `python -m benchmarks.promise`: is the recall that was promised kept, with many seeds and for queries of another kind?
 - `python -m benchmarks.quality FILE.jsonl.gz`: does a text's summary find it, exactly and at promised recalls?
+- `python -m benchmarks.building FILE.jsonl.gz --million`: what a build costs besides the model, and what it never does twice.
 - `vecindex bench --vectors X.npy --filters ... --deleted ... --tail ...`: what filters, removed and new rows cost.
 - `python -m benchmarks.cost`: vecindex's own cost over FAISS called directly and over writing to a file.
 
@@ -131,6 +133,8 @@ def main(folder: Path = result_files.FOLDER, page: Path = PAGE) -> None:
         lines += promise_section(result)
     for result in result_files.read("quality", folder):
         lines += quality_section(result)
+    for result in result_files.read("building", folder):
+        lines += building_section(result)
     for result in result_files.read("conditions", folder):
         lines += conditions_section(result)
     for result in result_files.read("cost", folder):

@@ -1,5 +1,6 @@
 """The harness of `benchmarks/` end to end on a tiny set: what it reports must be able to be bad."""
 
+import gzip
 import importlib.util
 import json
 import sys
@@ -11,10 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import data, quality, report, stores, summary, truth, vectors  # noqa: E402
+from benchmarks import building, data, quality, report, stores, summary, truth, vectors  # noqa: E402
 from benchmarks.channel import Child, ChildError  # noqa: E402
 from benchmarks.plot import Line, frontier, recall_against_time  # noqa: E402
+from benchmarks.stand_in import StandIn  # noqa: E402
 from benchmarks.timing import one_by_one  # noqa: E402
+from vecindex import VectorIndex  # noqa: E402
 from vecindex.embed import resolve  # noqa: E402
 
 ROWS = "3000"
@@ -229,3 +232,78 @@ def test_a_plot_shows_the_frontier_only():
     assert frontier([(0.9, 1.0), (0.95, 0.5), (0.99, 2.0)]) == [(0.95, 0.5), (0.99, 2.0)]
     svg = recall_against_time("a < b", [Line("ours", [(0.9, 1.0), (0.99, 3.0)], ours=True)])
     assert "a &lt; b" in svg and svg.count("<circle") == 2
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """What `benchmarks.building` says of 300 records, of which 50 have the text of another."""
+    folder = tmp_path_factory.mktemp("building")
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 30)) for _ in range(250)]
+    records = [{"id": f"r{n}", "text": words[n % 250], "n": n} for n in range(300)]
+    with gzip.open(folder / "kb.jsonl.gz", "wt") as file:
+        file.write("\n".join(map(json.dumps, records)))
+    words = [str(folder / "kb.jsonl.gz"), "--sample", "60", "--batch-rows", "40", "--repeats", "1"]
+    words += ["--million", "3000", "--million-dim", "16", "--results", str(folder)]
+    building.main(words, resolve(letters))
+    return folder
+
+
+def test_the_time_of_a_build_is_told_by_stage(built):
+    result = read(built, "building")
+    assert result["data"]["rows"] == 300 and result["data"]["dim"] == 26
+    for run in result["builds"]:
+        stages = run["check_s"] + run["store_s"] + run["structure_s"]
+        assert min(run["check_s"], run["store_s"], run["structure_s"]) > 0
+        assert stages + run["model_seconds"] >= run["seconds"]  # nothing is left out
+        assert run["outside_s"] == pytest.approx(stages + run["around_s"])
+        model_s = 300 / result["model"]["texts_per_s"]
+        assert run["share"] == pytest.approx(run["outside_s"] / (run["outside_s"] + model_s))
+
+
+def test_what_a_build_does_not_do_twice_is_counted(built):
+    result = read(built, "building")
+    assert (result["again"]["embedded"], result["again"]["unchanged"]) == (0, 300)
+    assert result["changed"]["embedded"] == result["changed"]["texts_changed"] == 3
+    filling, filled = result["cache"]["filling"], result["cache"]["filled"]
+    assert (filling["cache_hits"], filling["cache_misses"]) == (50, 250)
+    assert (filled["cache_hits"], filled["cache_misses"], filled["embedded"]) == (300, 0, 0)
+    resumed = result["resumed"]
+    assert (resumed["killed_after"], resumed["kept"], resumed["embedded"]) == (160, 120, 180)
+    assert resumed["embedded_twice"] == 40 and resumed["same"]
+
+
+def test_what_was_planned_stands_beside_what_is(built):
+    result = read(built, "building")
+    given = result["million"]
+    for plan, run in ((result["plan"], result["builds"][0]), (given["plan"], given)):
+        assert plan["added"] == run["rows"]
+        assert 0.3 < plan["disk_bytes"] / run["disk_bytes"] < 3
+        assert run["resident_bytes"] > run["anonymous_bytes"] > 10_000_000
+    assert given["rows"] == 3000 and given["source_bytes"] > 3000 * 16 * 4
+    report.main(built, built / "page.md")
+    page = (built / "page.md").read_text()
+    assert "| killed after 160 texts, and run again |" in page and "; the same ids" in page
+    assert "3,000 given vectors of 16" in page and str(built) not in page
+
+
+def test_an_index_with_another_text_is_not_the_same(tmp_path):
+    hashes = []
+    for name, texts in (("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "z"])):
+        with VectorIndex.create(tmp_path / name) as index:
+            index.add(ids=[1, 2], texts=texts, vectors=np.eye(2))
+        hashes.append(building.content(tmp_path / name))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_stand_in_is_near_its_rows_and_the_same_for_the_same_text():
+    rows = data.synthetic(500, dim=32, queries=1).rows
+    texts = [f"text {n}" for n in range(2000)]
+    made = StandIn(rows)(texts)
+    assert made.dtype == np.float32 and len(np.unique(made, axis=0)) == 2000
+    assert np.array_equal(made[::-1], StandIn(rows)(texts[::-1]))
+    nearest = (made @ rows.T).max(axis=1) / np.linalg.norm(made, axis=1)
+    assert len(np.unique((made @ rows.T).argmax(axis=1))) > 250  # of 500 rows
+    random = np.random.default_rng(0).standard_normal((2000, 32))
+    far = (random @ rows.T).max(axis=1) / np.linalg.norm(random, axis=1)
+    assert np.median(nearest) > np.median(far) + 0.2

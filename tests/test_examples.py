@@ -58,12 +58,23 @@ def test_paragraphs_know_their_lines() -> None:
     assert list(files.paragraphs(" \n ")) == []
 
 
+def test_files_says_how_to_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["files", str(tmp_path)])
+    with pytest.raises(SystemExit, match="usage: "):
+        runpy.run_path(files.__file__, run_name="__main__")
+    with pytest.raises(SystemExit, match="notes is not a directory"):
+        files.main(str(tmp_path / "notes"), "any", embed)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_keeps_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "notes"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.md").write_text("# Zebras\n\nzebra zoo\n")
     (folder / "deep" / "b.txt").write_text("quick fox\n\njumps\n")
     (folder / "c.py").write_text("zebra")
+    (folder / "folder.md").mkdir()
+    (folder / "dead.md").symlink_to("nowhere")
 
     def run(question: str) -> list[str]:
         files.main(str(folder), question, embed)

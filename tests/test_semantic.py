@@ -57,6 +57,14 @@ def test_few_rows_and_none() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(DimensionError, match="dimension 23, but corpus_embeddings have 24"):
         semantic_search(QUERIES[:, :23], CORPUS)
+    for odd in ("text", None, 3.0, (row for row in QUERIES)):
+        with pytest.raises(DimensionError, match=r"query_embeddings must have shape .* not one"):
+            semantic_search(odd, CORPUS)
+        with pytest.raises(DimensionError, match=r"corpus_embeddings must have shape .* not one"):
+            semantic_search(QUERIES, odd)
+    for ragged in ([[1.0, 2.0], [1.0]], [torch.ones(2), torch.ones(3)]):
+        with pytest.raises(DimensionError, match="query_embeddings must have rows of one"):
+            semantic_search(ragged, CORPUS)
     with pytest.raises(VectorValueError, match=r"corpus_embeddings .* row 1"):
         semantic_search(QUERIES, [[1.0, 0.0], [0.0, 0.0]])
     for top_k in (0, True, 2.5):

@@ -332,6 +332,47 @@ class VerifyReport:
 
 
 @dataclass(frozen=True)
+class RepairReport:
+    """What `VectorIndex.repair` found, saved and lost.
+
+    Parameters
+    ----------
+    problems : tuple of Problem
+        What was found; empty when all was well, and then nothing was changed.
+    rebuilt : tuple of str
+        Names of damaged files whose content was made anew, or saved in part, in other files.
+    rows : int
+        Live rows afterwards; 0 of a dry run.
+    lost_rows : int
+        Rows of segments that could not be saved.
+    lost_ids : tuple of (str or int)
+        Their ids, as far as they are known.
+    lost_operations : int
+        Calls of `add`, `upsert` and `remove` that could not be read: what they added is lost, what
+        they replaced or removed is as it was before.
+    aside : str or None
+        The directory where copies of the damaged files are kept.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    rebuilt: tuple[str, ...] = ()
+    rows: int = 0
+    lost_rows: int = 0
+    lost_ids: tuple[Id, ...] = ()
+    lost_operations: int = 0
+    aside: str | None = None
+
+    @property
+    def lossless(self) -> bool:
+        """True if nothing is lost."""
+        return not self.lost_rows and not self.lost_operations
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain dict, `lossless` included."""
+        return {"lossless": self.lossless, **asdict(self)}
+
+
+@dataclass(frozen=True)
 class IndexInfo:
     """Facts about an open index.
 
@@ -380,7 +421,8 @@ class IndexInfo:
     size_bytes : int
         Bytes on disk.
     notes : tuple of str
-        What deserves attention: a torn tail that was dropped, a structure that is being rebuilt.
+        What deserves attention: a torn tail that was dropped, a structure that is being rebuilt,
+        texts added since it was opened that were longer than the model reads.
     """
 
     path: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vecindex.ann import search_flat
 from vecindex.arrays import Float32Array, unit_rows
@@ -55,7 +56,8 @@ def semantic_search(
     """
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
         raise InputError(f"top_k must be an int >= 1, not {top_k!r}")
-    asked, corpus = _array(query_embeddings), _array(corpus_embeddings)
+    asked = _array(query_embeddings, "query_embeddings")
+    corpus = _array(corpus_embeddings, "corpus_embeddings")
     if asked.ndim == 1 and asked.size:
         asked = asked[None]
     if not len(asked) or not len(corpus):
@@ -77,10 +79,19 @@ def _queries(asked: Any, dim: int) -> Float32Array:
     return rows
 
 
-def _array(values: Any) -> Any:
+def _array(values: Any, what: str) -> NDArray[Any]:
     """Return an array of what may be a tensor on another device, or a list of those."""
-    if hasattr(values, "detach"):
-        return values.detach().cpu().float().numpy()
-    if isinstance(values, list | tuple) and values and hasattr(values[0], "detach"):
-        return np.stack([_array(value) for value in values])
-    return values if isinstance(values, np.ndarray) else np.array(values)
+    try:
+        if isinstance(values, list | tuple) and values and hasattr(values[0], "detach"):
+            array = np.stack([_numbers(value) for value in values])
+        else:
+            array = np.asarray(_numbers(values))
+    except ValueError as error:  # of several lengths
+        raise DimensionError(f"{what} must have rows of one dimension: {error}") from error
+    if not array.ndim:
+        raise DimensionError(f"{what} must have shape (n, dim), not one {type(values).__name__}")
+    return array
+
+
+def _numbers(values: Any) -> Any:
+    return values.detach().cpu().float().numpy() if hasattr(values, "detach") else values

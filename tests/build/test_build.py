@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,21 @@ def test_passages_of_integers_by_position(run, source) -> None:
     assert counts(run(source(records(1)), Columns(text="text"), chunk=1, prune=True))[3] == 2
 
 
+def test_time_to_split_counts_as_the_models(source) -> None:
+    class Splitting(Model):
+        def passages(self, text, _size, _overlap):
+            time.sleep(0.02)
+            return text.split()
+
+    model = Splitting()
+    embedder = model.embedder()
+    embedder.passages = model.passages
+    options = BuildOptions(chunk=1)
+    report = build(source(records(2)), "kb.vx", COLUMNS, embedder=embedder, options=options)
+    assert report.rows == 4
+    assert report.model_seconds > 0.04
+
+
 def test_other_passages_need_another_index(run, source) -> None:
     name = source(records(3))
     run(name, chunk=3)
@@ -201,8 +217,11 @@ def test_passages_cannot_be_had(run, source) -> None:
         run(source(taken), Columns(text="text", id="id", metadata=("parent",)), chunk=3)
     with pytest.raises(InputError, match="not for given vectors"):
         run(source([{"v": [1, 2]}]), Columns(vector="v"), chunk=3)
-    with pytest.raises(InputError, match="overlap must be at least 0 and less than chunk, 3: 3"):
+    with pytest.raises(InputError, match="overlap must be less than chunk, 3: 3"):
         BuildOptions(chunk=3, overlap=3)
+    for name, value in (("batch_rows", "5"), ("chunk", 2.5), ("chunk", True), ("overlap", -1)):
+        with pytest.raises(InputError, match=f"{name} must be an int of at least ., not {value!r}"):
+            BuildOptions(**{name: value})
     assert not list(Path().glob("kb.vx*"))
 
 
@@ -237,7 +256,7 @@ def test_the_embedder_the_row_and_the_line_are_named(run, model, source) -> None
             run(source([*data[:5], "", *data[5:]]), batch_rows=10, **options)
         assert caught.value.__notes__[-2:] == [
             "that is the record in source.jsonl, line 17",
-            "kb.vx holds 30 rows, all of them whole; run the same build again to go on from there",
+            "kb.vx holds 30 rows, all of them whole; the same build goes on from there",
         ]
 
 
@@ -248,8 +267,7 @@ def test_a_build_that_fails_halfway_says_what_stays(run, source) -> None:
         run(source(data), batch_rows=5)
     assert caught.value.__notes__ == [
         "that is the record in source.jsonl, line 9",
-        "kb.vx.partial holds 5 rows, all of them whole; run the same build again to go on from "
-        "there",
+        "kb.vx.partial holds 5 rows, all of them whole; the same build goes on from there",
     ]
 
 
@@ -276,6 +294,19 @@ def test_nothing_to_build(run, source) -> None:
     with pytest.raises(InputError, match=r"pipe.jsonl is a pipe, which can be read once"):
         run("pipe.jsonl")
     assert not list(Path().glob("kb.vx*"))
+
+
+def test_another_build_that_began_meanwhile_is_noticed(run, model, source) -> None:
+    name, begun = source(records(3)), []
+
+    def meanwhile(stage: str, _done: int, _total: int | None) -> None:
+        if stage == "check" and not begun:
+            begun.append(run(name))
+
+    with pytest.raises(IndexPathError, match=r"another build of kb.vx began or ended meanwhile"):
+        build(name, "kb.vx", COLUMNS, embedder=model.embedder(), progress=meanwhile)
+    assert len(rows()) == 3
+    assert not list(Path().glob("*.partial"))
 
 
 def test_rows_in_memory_are_a_source(run, source) -> None:
@@ -344,6 +375,10 @@ def test_texts_that_were_cut_are_counted_anew(source) -> None:
         data = [{"id": n, "text": "x" * n} for n in range(6)]
         report = build(source(data), path, COLUMNS_OF_TWO, embedder=embedder)
         assert report.truncated == 2
+    for path in ("c.vx", "d.vx"):  # the second one finds them in the cache
+        options = BuildOptions(cache="cache")
+        report = build(source(data), path, COLUMNS_OF_TWO, embedder=embedder, options=options)
+        assert (report.truncated, report.cache_misses == 0) == (2, path == "d.vx")
 
 
 def test_another_model_is_refused(run, model, source, tmp_path) -> None:

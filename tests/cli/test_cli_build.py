@@ -8,6 +8,7 @@ import pytest
 
 from vecindex import VectorIndex
 from vecindex.cli import build
+from vecindex.embed import FunctionEmbedder
 
 WORDS = ("--embedder", "words:bag")
 COLUMNS = ("--text", "text", "--id", "id")
@@ -52,7 +53,7 @@ def test_several_sources_of_vectors_and_a_structure(run, run_json):
     info = run_json("info", "a.vx")
     assert (info["rows"], info["structure"], info["target_recall"]) == (1500, "ivf", 0.9)
     added = run_json("add", "a.vx", "b.jsonl", "--id", "id", "--vector", "v")
-    assert added == {"path": "a.vx", "added": 1, "rows": 1501, "tail": 1}
+    assert added == {"path": "a.vx", "added": 1, "rows": 1501, "tail": 1, "notes": []}
     np.save("q.npy", np.eye(8)[0])
     hits = run_json("search", "a.vx", "--vector", "q.npy", "-k", 1)["hits"]
     assert hits == [{"id": 9000, "score": pytest.approx(1.0), "text": None, "metadata": None}]
@@ -80,6 +81,9 @@ def test_what_is_no_index_is_not_touched(run, faq):
     result = run("build", faq, "--out", "other.vx", *COLUMNS, *WORDS, code=1)
     assert "other.vx exists and is not an index; choose another path" in result.stderr
     assert list(Path("other.vx").iterdir()) == []
+    Path("link.vx").symlink_to("nothing")
+    result = run("build", faq, "--out", "link.vx", *COLUMNS, *WORDS, code=1)
+    assert "link.vx exists and is not an index" in result.stderr
 
 
 def test_a_plan_builds_nothing(run, run_json, faq):
@@ -119,11 +123,13 @@ def test_a_build_that_is_interrupted_goes_on(run, run_json, faq, monkeypatch, mo
     options = (*COLUMNS, *WORDS, "--batch-rows", 3)
     with monkeypatch.context() as patch:
         patch.setattr(VectorIndex, moment, add if moment == "add" else interrupted)
+        patch.setattr("sys.argv", ["/bin/vecindex", "build", "my faq.jsonl"])
         result = run("build", faq, "--out", "kb.vx", *options, code=130)
     rows = 3 if moment == "add" else 4
     assert result.stderr == (
         f"vecindex: interrupted\nvecindex: kb.vx.partial holds {rows} rows, all of them whole; "
-        "run the same build again to go on from there\n"
+        "the same build goes on from there\n"
+        "vecindex: to go on, type: vecindex build 'my faq.jsonl'\n"
     )
     assert names() == ["faq.jsonl", "kb.vx.partial"]
     built = run_json("build", faq, "--out", "kb.vx", *options)
@@ -180,6 +186,31 @@ def test_add_reports_what_stays(run, run_json, kb):
     result = run("add", kb, "more.jsonl", *COLUMNS, *WORDS, "--upsert")
     assert result.stdout == "2 rows put in: kb.vx has 7 rows now\n"
     assert [r["text"] for r in run_json("get", kb, "a", "c")["records"]] == ["new", "z"]
+
+
+def test_add_says_what_the_model_cut(run, kb, monkeypatch):
+    monkeypatch.setattr(FunctionEmbedder, "truncated", 0, raising=False)
+    real = FunctionEmbedder.embed_documents
+
+    def cutting(self, texts, **options):
+        self.truncated += sum(len(text) > 20 for text in texts)
+        return real(self, texts, **options)
+
+    monkeypatch.setattr(FunctionEmbedder, "embed_documents", cutting)
+    Path("more.jsonl").write_text(json.dumps({"id": "a", "text": "word " * 9}) + "\n")
+    lines = run("add", kb, "more.jsonl", *WORDS).stdout.splitlines()
+    assert lines[0] == "1 row added: kb.vx has 5 rows now"
+    assert lines[1].startswith("note: 1 text was longer than function:bag reads")
+
+
+def test_add_takes_a_split(run, run_json, kb):
+    datasets = pytest.importorskip("datasets")
+    parts = {name: datasets.Dataset.from_dict({"id": [name], "text": ["x"]}) for name in ("a", "b")}
+    datasets.DatasetDict(parts).save_to_disk("saved")
+    assert "say which split" in run("add", kb, "saved", *WORDS, code=1).stderr
+    run("add", kb, "saved", *WORDS, "--split", "b")
+    assert run_json("get", kb, "b")["records"][0]["text"] == "x"
+    assert run_json("info", kb)["rows"] == 5
 
 
 def test_upsert_needs_ids(run, kb):

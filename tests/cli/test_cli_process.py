@@ -122,10 +122,11 @@ def test_ctrl_c_during_a_build(tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    first, second = stderr.splitlines()
+    first, second, third = stderr.splitlines()
     assert first == "vecindex: interrupted"
     assert second.startswith("vecindex: kb.vx.partial holds ")
-    assert second.endswith("rows, all of them whole; run the same build again to go on from there")
+    assert second.endswith("rows, all of them whole; the same build goes on from there")
+    assert third == f"vecindex: to go on, type: vecindex {' '.join(words[3:])}"
     assert not (tmp_path / "kb.vx").exists()
 
 

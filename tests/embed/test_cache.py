@@ -63,6 +63,18 @@ def test_each_text_goes_through_the_model_once(tmp_path) -> None:
         assert model.asked[asked:] == ["a"]
 
 
+def test_texts_longer_than_the_model_reads_are_counted_when_found_too(tmp_path) -> None:
+    class ThreeLetters(FunctionEmbedder):
+        def count_cut(self, texts):
+            return sum(len(text) > 3 for text in texts)
+
+    for _ in range(2):
+        with closing(CachedEmbedder(ThreeLetters(Model(), name="m"), tmp_path)) as embedder:
+            embedder.embed_documents(["long", "abc", "long", "longer"])
+            embedder.embed_queries(["long", "long"])
+            assert embedder.truncated == 3
+
+
 @pytest.mark.parametrize(
     "other", [{"model": Model(seed=1)}, {"model": Model(scale=2)}, {"name": "n"}]
 )

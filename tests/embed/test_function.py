@@ -140,6 +140,8 @@ def test_texts_must_be_str(embed):
         method([b"a"])
     with pytest.raises(EmbedderError, match="a list of str, not one str"):
         method("a text")
+    with pytest.raises(EmbedderError, match="a list of str, not one NoneType"):
+        method(None)
 
 
 def test_the_functions_own_errors_go_through():

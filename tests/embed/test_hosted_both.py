@@ -113,6 +113,13 @@ def test_a_model_that_loads_is_waited_for(
     assert "of at most 300 s" in lines[0]
 
 
+def test_a_wait_that_is_no_number_of_seconds_still_ends(api: Api, waits: list[float]) -> None:
+    body = '{"error": "loading", "estimated_time": NaN}'
+    api.server.faults += [Reply(503, body)] * 50
+    assert "status 503" in str(failed(api.embedder(patience_s=10)))
+    assert all(wait >= 1 for wait in waits)
+
+
 def test_a_rate_limit_is_waited_for_as_long_as_it_says(api: Api, waits: list[float]) -> None:
     date = "Wed, 21 Oct 2015 07:28:00 GMT"  # long past: no reason to wait
     api.server.faults += [

@@ -82,5 +82,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 def test_a_model_that_is_none(name: str) -> None:
     with pytest.raises(EmbedderError, match=r"names no model|as in 'http://"):
         HuggingFaceEmbedder(name)
-    url = "https://user:secret@host:8080/embed?key=secret"
-    assert HuggingFaceEmbedder(url).name == "hf:https://host:8080/embed"
+
+
+@pytest.mark.parametrize("url", ["https://user:secret@host:8080/embed", "http://h/e?key=secret"])
+def test_an_address_with_secrets_is_refused_without_showing_them(url: str) -> None:
+    with pytest.raises(EmbedderError, match="no user, password or query") as raised:
+        HuggingFaceEmbedder(url)
+    assert "secret" not in str(raised.value)
+    assert HuggingFaceEmbedder("https://host:8080/embed").name == "hf:https://host:8080/embed"

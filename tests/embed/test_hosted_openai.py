@@ -145,4 +145,12 @@ def test_a_name_that_is_none(name: str) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(EmbedderError, match="as in 'http://"):
         OpenAIEmbedder("m", base_url=url)
-    assert "secret" not in OpenAIEmbedder("m", base_url="http://u:secret@h/v1?key=secret").name
+
+
+@pytest.mark.parametrize("url", ["http://u:secret@h/v1", "http://h/v1?key=secret"])
+def test_an_address_with_secrets_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EmbedderError, match="no user, password or query"):
+        OpenAIEmbedder("m", base_url=url)
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(EmbedderError, match="no user, password or query"):
+        OpenAIEmbedder("m", api_key="abc").embed_queries(["a"])

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from tiny_models import images as seeded_images
-from tiny_models import save_bert, save_vit
+from tiny_models import save_bert, save_gpt, save_vit
 
 from vecindex import VectorIndex
 from vecindex.embed import TransformersEmbedder, check_same, from_manifest, resolve
@@ -88,8 +88,18 @@ def test_a_text_without_the_token_is_named(bert):
     far = TransformersEmbedder(str(bert), "token:20")
     assert far.dim == 16  # the fixed sentences are made long enough
     far.embed_documents(["un " * 22])
-    with pytest.raises(EmbedderError, match=r"token 40, but the last token of .* is 22"):
-        TransformersEmbedder(str(bert), "token:40").embed_documents(["un " * 50])
+    with pytest.raises(EmbedderError, match=r"reads 24 tokens of a text, .* places 0 to 23"):
+        TransformersEmbedder(str(bert), "token:24").embed_documents(["un " * 50])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_text_without_any_token_is_named(tmp_path, pooling):
+    embedder = TransformersEmbedder(str(save_gpt(tmp_path / "gpt")), pooling)
+    assert embedder.embed_documents(["king", "man of a"]).shape == (2, 16)
+    for texts in (["king", ""], [""]):  # the padding's state would be taken, or nothing read
+        with pytest.raises(EmbedderError, match="takes a text's tokens, but '' has no token") as at:
+            embedder.embed_documents(texts)
+        assert f"the text at position {len(texts) - 1}" in at.value.__notes__[0]
 
 
 def test_the_window_is_counted_and_passages_fit(bert):
@@ -191,6 +201,7 @@ def test_what_is_no_image_is_named(vit, bert, tmp_path):
         (["missing.png"], r"position 0 \('missing.png'\).*No such file"),
         ([3], "position 0: expected a PIL image or a file's path, not 3"),
         ("one.png", "a list of images, not one str"),
+        (seeded_images(1)[0], "a list of images, not one Image"),
     ]:
         with pytest.raises(EmbedderError, match=message):
             embedder.embed_images(wrong)

@@ -33,6 +33,26 @@ def save_bert(directory: Path, *, positions: int = 24) -> Path:
     return directory
 
 
+def save_gpt(directory: Path) -> Path:
+    """A GPT-2 of one layer that knows the words above; without special tokens or padding."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+
+    vocabulary = {word: place for place, word in enumerate(["[UNK]", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+    whole.save_pretrained(directory)
+    torch.manual_seed(0)
+    size = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 24}
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    GPT2Model(GPT2Config(vocab_size=len(vocabulary), **size, **ends)).save_pretrained(directory)
+    return directory
+
+
 def save_vit(directory: Path) -> Path:
     """A vision transformer of one layer for images of 16 by 16 points."""
     import torch

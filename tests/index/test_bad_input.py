@@ -636,6 +636,7 @@ WRITES: dict[str, Callable[[VectorIndex], object]] = {
     "flush": lambda index: index.flush(),
     "optimize": lambda index: index.optimize(),
     "compact": lambda index: index.compact(),
+    "maintain": lambda index: index.maintain(),
 }
 READS: dict[str, Callable[[VectorIndex], object]] = {
     "len": len,
@@ -706,7 +707,7 @@ def test_public_methods_are_all_among_those_tried() -> None:
     tried = {name.split()[0] for name in [*READS, *WRITES]}
     public = {name for name in vars(VectorIndex) if not name.startswith("_")}
     facts_of_a_closed_one = {"path", "mode", "dim", "closed", "close"}
-    makers = {"create", "open", "from_dataset", "from_hub", "import_faiss"}
+    makers = {"create", "open", "from_dataset", "from_hub", "import_faiss", "repair"}
     on_the_hub = {"push_to_hub", "push_index_to_hub"}  # tests/io/test_hub.py
     assert public - facts_of_a_closed_one - makers - on_the_hub - tried == set()
 

@@ -15,10 +15,12 @@ from vecindex import VectorIndex
 from vecindex.errors import (
     CorruptIndexError,
     DuplicateIdError,
+    IdTypeError,
     IndexPathError,
     InputError,
     VectorValueError,
 )
+from vecindex.index import exchange
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(400, 16)).astype(np.float32)
@@ -135,6 +137,19 @@ def test_what_others_made(factory: str, tmp_path: Path) -> None:
         assert np.allclose(scores, -np.sort(-cosines, axis=1)[:, :3], atol=1e-6)
 
 
+def test_wide_vectors_are_added_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_BATCH_BYTES", 2 * 16 * 4)
+    plain = faiss.IndexFlatIP(16)
+    plain.add(ROWS[:5])
+    path, seen = write(plain, tmp_path / "a.faiss"), []
+    VectorIndex.import_faiss(
+        path, tmp_path / "a.vx", progress=lambda *what: seen.append(what)
+    ).close()
+    assert [what for what in seen if what[0] == "rows"] == [("rows", n, 5) for n in (2, 4, 5)]
+
+
 def test_an_embedder_asks_what_it_made(tmp_path: Path) -> None:
     def embed(texts: list[str]) -> list[list[float]]:
         return [[float(len(text)), 3.0] for text in texts]
@@ -161,6 +176,9 @@ def test_what_cannot_be_taken_in(tmp_path: Path) -> None:
     plain.add(ROWS)
     path = write(plain, tmp_path / "a.faiss")
     refused(InputError, "texts has 2 entries, but .* has 400", path, tmp_path, texts=["a", "b"])
+    refused(InputError, "texts must be a list", path, tmp_path, texts="x" * 400)
+    refused(IdTypeError, "ids must be a list", path, tmp_path, ids="x" * 400)
+    refused(IdTypeError, "ids must be a list", path, tmp_path, ids=400)
     refused(DuplicateIdError, "occurs twice", path, tmp_path, ids=[0, *range(399)])
     refused(FileNotFoundError, "missing", tmp_path / "missing", tmp_path)
     (tmp_path / "text").write_text("no index at all")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from vecindex import VectorIndex
 from vecindex.errors import (
     ClosedIndexError,
     CorruptIndexError,
+    EmbedderError,
     HubError,
     IndexPathError,
+    InputError,
     MissingExtraError,
 )
 from vecindex.store.frames import MANIFEST, decode, encode
@@ -147,6 +151,67 @@ def test_the_token_is_neither_stored_nor_shown(
     assert not [name for name, data in hub.repos["me/kb"].files.items() if TOKEN.encode() in data]
 
 
+@pytest.mark.parametrize(
+    "token", ["hf_secret\n\thf_secret", "hf_secret\0", "hf_sécret", " ", b"hf_s"]
+)
+def test_what_is_no_token_is_not_shown(
+    token: str, hub: Hub, index: VectorIndex, tmp_path: Path
+) -> None:
+    for call in (
+        lambda: index.push_to_hub("me/kb", token=token),
+        lambda: index.push_index_to_hub("me/kb", token=token),
+        lambda: VectorIndex.from_hub("me/kb", tmp_path / "copy.vx", token=token),
+    ):
+        with pytest.raises(InputError, match="the token is not one") as refused:
+            call()
+        shown = "".join(traceback.format_exception(refused.value))
+        assert "cret" not in shown.replace("{token", "")
+    assert hub.asked == []
+
+
+def test_blanks_around_a_token_do_not_matter(hub: Hub, index: VectorIndex) -> None:
+    assert index.push_to_hub("me/kb", token=f"{TOKEN}\n").startswith(hub.address)
+
+
+def test_arguments_are_looked_at_first(hub: Hub, index: VectorIndex, tmp_path: Path) -> None:
+    index.push_index_to_hub("me/kb", token=TOKEN)
+    hub.asked.clear()
+    with pytest.raises(InputError, match="mode must be"):
+        VectorIndex.from_hub("me/kb", tmp_path / "copy.vx", "w", token=TOKEN)
+    with pytest.raises(EmbedderError, match="unknown provider"):
+        VectorIndex.from_hub("me/kb", tmp_path / "copy.vx", token=TOKEN, embedder="none:such")
+    assert hub.asked == []
+    assert not (tmp_path / "copy.vx").exists()
+
+
+def test_the_newest_state_is_pushed_by_an_older_reader(
+    hub: Hub, index: VectorIndex, tmp_path: Path
+) -> None:
+    with VectorIndex.open(index.path) as reader:
+        index.remove(IDS[:30])
+        reader.push_index_to_hub("me/kb", token=TOKEN)
+        assert len(reader) == 57
+    assert b"| rows | 32 |" in hub.repos["me/kb"].files["README.md"]
+    with VectorIndex.from_hub("me/kb", tmp_path / "copy.vx", token=TOKEN) as copy:
+        assert len(copy) == 32
+
+
+def test_a_log_that_a_fold_removes_meanwhile(
+    hub: Hub, index: VectorIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.copy
+
+    def late(source: Path, target: str) -> str:
+        monkeypatch.undo()
+        index.compact()
+        return real(source, target)
+
+    monkeypatch.setattr(shutil, "copy", late)
+    with pytest.raises(HubError, match=r"cannot push to me/kb: .*log-\d+\.vxl"):
+        index.push_index_to_hub("me/kb", token=TOKEN)
+    assert hub.repos == {}
+
+
 def test_what_the_hub_refuses(hub: Hub, index: VectorIndex, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="cannot push to no/such/name"):
         index.push_to_hub("no/such/name", token=TOKEN)
@@ -192,6 +257,10 @@ def test_damage_on_the_way(hub: Hub, index: VectorIndex, tmp_path: Path) -> None
     ):
         repo.files = {**good, **changed}
         damaged(hub, index, tmp_path, match)
+    log = next(name for name in good if name.startswith("log-"))
+    for bytes_ in (b"", good[log][:-64], bytes(len(good[log]))):
+        repo.files = {**good, log: bytes_}
+        damaged(hub, index, tmp_path, f"{log}.* is damaged at offset")
     repo.files = {name: data for name, data in good.items() if name != vectors}
     damaged(hub, index, tmp_path, f"{vectors} is missing, though MANIFEST names it")
 

@@ -53,6 +53,7 @@ def test_what_is_named_is_taken_and_what_is_false_is_not():
         (["0", "1", "3"], {}, "the columns of a vector have a gap: there is '3', but no '2'"),
         (["e1", "e2"], {"vector": "e*"}, "there is 'e2', but no 'e0'"),
         (["text", "text"], {"text": "text"}, "more than one column 'text'"),
+        (["text", "text"], {}, "more than one column 'text'"),
         ([], {}, "it has no records"),
     ],
 )

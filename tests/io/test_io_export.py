@@ -72,6 +72,19 @@ def test_jsonl_holds_every_record(index, tmp_path):
     assert names(tmp_path) == ["out.jsonl"]
 
 
+def test_csv_keeps_every_text(tmp_path):
+    texts = ["a\rb", "\r", "a\nb", "\r\n", 'q"uo,te', " sp ", "", "\u2028\x85", "=1+1", "NA"]
+    rows = np.random.default_rng(0).normal(size=(len(texts), 3)).astype(np.float32)
+    records = [Record(f"id\r{i}", texts[i], {"\r": texts[i]}, rows[i]) for i in range(len(texts))]
+    export(FakeIndex(tmp_path / "kb.vx", records), tmp_path / "out.csv", vectors=True)
+    columns = Columns(text="text", id="id", metadata=("metadata.*",), vector="*")
+    (batch,) = read_batches(tmp_path / "out.csv", columns)
+    assert list(batch.ids) == [record.id for record in records]
+    assert list(batch.texts) == texts
+    assert list(batch.metadata) == [record.metadata for record in records]
+    assert batch.vectors.tobytes() == rows.tobytes()
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_an_export_is_read_back(index, tmp_path, suffix):
     path = tmp_path / f"out.{suffix}"

@@ -137,6 +137,13 @@ def test_an_object_is_spread(tmp_path):
         one_batch(path, Columns(id="id", metadata=("meta.*",)))
 
 
+def test_csv_holds_long_texts(tmp_path):
+    text = "long " * 100_000
+    (tmp_path / "a.csv").write_text(f"id,text\n1,{text}\n2,short\n")
+    (batch,) = read_batches(tmp_path / "a.csv", Columns(text="text"))
+    assert batch.texts == [text, "short"]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
 @pytest.mark.parametrize(
     "columns",

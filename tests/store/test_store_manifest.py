@@ -122,6 +122,8 @@ def test_a_frame_of_another_kind_is_no_manifest(directory: Directory, tmp_path: 
 def test_file_names_cannot_leave_the_directory(name: str) -> None:
     with pytest.raises(CorruptIndexError, match="impossible file"):
         FileEntry(name, 1, b"")
+    with pytest.raises(CorruptIndexError, match="impossible file"):
+        LogEntry(name, 0)
 
 
 def test_where_there_is_none(directory: Directory, tmp_path: Path) -> None:

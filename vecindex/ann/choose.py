@@ -152,8 +152,20 @@ class _Race:
 
     def _try(self, spec: StructureSpec) -> None:
         start, base = time.perf_counter(), self._best.structure
-        structure = build(spec, self._vectors, threads=self._threads, base=base,
-                          should_stop=self._should_stop)  # fmt: skip
+
+        def late() -> bool:
+            """Return whether building has taken all that the budget allows."""
+            return time.perf_counter() - start > self._budget.build_s
+
+        try:
+            structure = build(spec, self._vectors, threads=self._threads, base=base,
+                              should_stop=lambda: self._stopped() or late())  # fmt: skip
+        except BuildInterrupted:
+            if not late():
+                raise
+            verdict = f"given up after the {self._budget.build_s:g} s of the budget"
+            self._others.append(Tried(spec_name(spec), verdict))
+            return
         build_s = time.perf_counter() - start
         if isinstance(base, FlatScan) and isinstance(spec, IvfSpec):
             build_s += self._best.tried.build_s or 0.0  # the scan is part of both
@@ -166,6 +178,9 @@ class _Race:
             return
         self._others.append(self._best.tried)
         self._best = _Entry(spec, structure, calibration, point, tried)
+
+    def _stopped(self) -> bool:
+        return self._should_stop is not None and self._should_stop()
 
     def _against(self, build_s: float, size: int, point: OperatingPoint | None) -> str | None:
         """Return why a structure is not the best so far, None if it is."""
@@ -210,7 +225,7 @@ class _Race:
 
     def choice(self) -> Choice:
         """Return the winner."""
-        if self._should_stop is not None and self._should_stop():
+        if self._stopped():
             raise BuildInterrupted("stopped before it was finished")
         best = self._best
         verdict = f"chosen: the fastest that promises recall {self._target:g}"

@@ -127,7 +127,7 @@ def build(
         removed=filler.removed,
         skipped=census.skipped,
         embedded=meter.texts if meter else 0,
-        truncated=meter.truncated if meter else 0,
+        truncated=getattr(cache or meter, "truncated", 0),
         cache_hits=cache.hits if cache else None,
         cache_misses=cache.misses if cache else None,
         seconds=time.perf_counter() - started,
@@ -148,7 +148,7 @@ class _Filler:
         """Put in all records."""
         done = 0
         for records in self._job.reader.batches():
-            self._fill(split(records, self._job.model, self._job.options), done)
+            self._fill(split(records, self._job.meter, self._job.options), done)
             done += len(records)
             self._tell(done)
 
@@ -217,5 +217,4 @@ def _fold(
     if asked or promised or not target.updates:
         index.optimize(spec, target_recall, progress=progress)
     else:
-        # What a writer in the background would do, and no more: folding all for a few rows is dear.
-        index._maintenance.rebase(None, progress=progress)
+        index.maintain(progress=progress)  # folding all for a few rows would be dear

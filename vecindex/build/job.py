@@ -36,10 +36,8 @@ class Job:
         What they hold.
     options : BuildOptions
         How.
-    model : Embedder or None
-        What embeds texts; None if there is nothing, or it cannot be restored.
     meter : MeteredEmbedder or None
-        The same, measured.
+        What embeds texts, measured; None if there is nothing, or it cannot be restored.
     cache : CachedEmbedder or None
         The same, with a cache before it.
     """
@@ -48,7 +46,6 @@ class Job:
     reader: Reader
     columns: Columns
     options: BuildOptions
-    model: Embedder | None
     meter: MeteredEmbedder | None
     cache: CachedEmbedder | None
 
@@ -85,7 +82,7 @@ class Job:
         cache = None
         if meter is not None and options.cache is not None:
             cache = CachedEmbedder(meter, target.beside(Path(options.cache)))
-        return cls(target, reader, columns, options, model, meter, cache)
+        return cls(target, reader, columns, options, meter, cache)
 
     @property
     def embedder(self) -> Embedder | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from vecindex.arrays import Float32Array
 from vecindex.embed import Embedder, Fingerprint, Progress
+from vecindex.embed.chunks import passages
 
 _POSITION = re.compile(r"\bpositions? (\d+)")
 
@@ -51,6 +52,12 @@ class MeteredEmbedder:
     def _cut(self) -> int:
         return int(getattr(self._embedder, "truncated", 0))
 
+    def count_cut(self, texts: list[str]) -> int:
+        """Return how many of some documents are longer than the model reads, if it tells."""
+        count = getattr(self._embedder, "count_cut", None)
+        with self._measured():
+            return 0 if count is None else int(count(texts))
+
     def fingerprint(self) -> Fingerprint:
         """Return what identifies the model; may load it."""
         with self._measured():
@@ -70,6 +77,11 @@ class MeteredEmbedder:
         """Return the model's output for texts that are searched for; see `Embedder`."""
         with self._measured():
             return self._embedder.embed_queries(texts)
+
+    def passages(self, text: str, size: int | None, overlap: int) -> list[str]:
+        """Return a text as passages, cut as the embedder does it; may load its model."""
+        with self._measured():
+            return passages(self._embedder, text, size, overlap)
 
     def blamed(self, error: BaseException) -> str | None:
         """Return the first text that an error of the last call names by its position, if any."""

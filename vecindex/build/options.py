@@ -57,13 +57,14 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.batch_rows < 1:
-            raise InputError(f"batch_rows must be at least 1, not {self.batch_rows}")
-        if self.chunk is not None and self.chunk < 1:
-            raise InputError(f"chunk must be at least 1, not {self.chunk}")
-        if not 0 <= self.overlap < (self.chunk or 1):
-            limit = "chunk, which is absent" if self.chunk is None else f"chunk, {self.chunk}"
-            raise InputError(f"overlap must be at least 0 and less than {limit}: {self.overlap}")
+        least = {"batch_rows": 1, "overlap": 0} | ({} if self.chunk is None else {"chunk": 1})
+        for name, limit in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < limit:
+                raise InputError(f"{name} must be an int of at least {limit}, not {value!r}")
+        if self.overlap >= (self.chunk or 1):
+            above = "chunk, which is absent" if self.chunk is None else f"chunk, {self.chunk}"
+            raise InputError(f"overlap must be less than {above}: {self.overlap}")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class BuildPlan:
     sample : int
         Records in the sample that the estimates are made from.
     seconds : float
-        Estimated time for everything.
+        Estimated time for everything. A graph takes longer, and so does `auto` where vectors are
+        so scattered that it has to try many structures.
     model_seconds : float
         Estimated time in the model, its loading included.
     disk_bytes : int
@@ -171,7 +172,7 @@ class _Tally:
         if self._index is None:
             self.added += put
         else:
-            batch = split(records, self._job.model, self._job.options)
+            batch = split(records, self._job.meter, self._job.options)
             changes = changes_of(self._index, batch)
             put, described = len(changes.put), len(changes.described)
             self.added += changes.added
@@ -182,7 +183,7 @@ class _Tally:
     def measure(self) -> None:
         """Embed the sample's texts, if any would be, and reckon what holds for all rows."""
         pack = RecordPacker().pack_all
-        batches = [split(one, self._job.model, self._job.options) for one in self.sample]
+        batches = [split(one, self._job.meter, self._job.options) for one in self.sample]
         packed = [pack(one.ids or [], one.texts, one.metadata) for one in batches]
         described = [pack(one.ids or [], None, one.metadata) for one in batches if one.metadata]
         passages = sum(map(len, batches))

@@ -29,7 +29,7 @@ class BuildReport:
     embedded : int
         Texts that went through the model.
     truncated : int
-        Those of them of which the model read the beginning only, if it tells.
+        Texts put in of which the model reads the beginning only, if it tells.
     cache_hits : int or None
         Texts that did not go through the model, thanks to the cache; None without one.
     cache_misses : int or None

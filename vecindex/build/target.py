@@ -49,7 +49,7 @@ class Target:
         """
         if (out / manifests.NAME).exists():
             return cls(out, out, True)
-        if out.exists():
+        if os.path.lexists(out):  # a symbolic link to nothing, too
             raise IndexPathError(f"{out} exists and is not an index; choose another path")
         path = out.with_name(out.name + SUFFIX)
         return cls(out, path, (path / manifests.NAME).exists())
@@ -104,6 +104,10 @@ class Target:
         An error says what stays and how to go on. One that comes before the first row leaves
         nothing, if there was nothing.
         """
+        if Target.of(self.out) != self:  # reading the sources may have taken long
+            raise IndexPathError(
+                f"another build of {self.out} began or ended meanwhile; run this one again"
+            )
         if self.begun:
             index = VectorIndex.open(self.path, "r+", embedder=embedder, maintenance="manual")
         else:
@@ -144,4 +148,4 @@ class Target:
         what = f"{self.path} holds {rows:,} rows"
         if isinstance(error, EmbedderMismatchError):
             return f"{what}; build with the embedder that it was begun with, or remove it"
-        return f"{what}, all of them whole; run the same build again to go on from there"
+        return f"{what}, all of them whole; the same build goes on from there"

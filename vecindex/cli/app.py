@@ -112,6 +112,7 @@ for _command in (
     upkeep.optimize,
     upkeep.compact,
     upkeep.verify,
+    upkeep.repair,
     measure.bench,
     read.export,
     demo.demo,

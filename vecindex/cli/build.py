@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +23,7 @@ from vecindex.cli.options import (
     JsonFlag,
     MetadataColumns,
     Sources,
+    Split,
     TargetRecall,
     TextColumn,
     VectorColumn,
@@ -73,9 +78,7 @@ def build(
             help="A directory of embeddings, shared with other builds; made when it is absent.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="The split of a data set.")
-    ] = None,
+    split: Split = None,
     batch_rows: BatchRows = 1000,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what this would do and take; build nothing.")
@@ -97,7 +100,7 @@ def build(
     from vecindex.build.reader import list_of_sources
     from vecindex.build.target import Target
 
-    names = list_of_sources([str(source) for source in sources])
+    names = list_of_sources(sources)
     columns = columns_from(sources, text, id, metadata, vector, split)
     if embedder is None and columns.text and not columns.vector and not Target.of(out).bound:
         embedder = DEFAULT_EMBEDDER
@@ -111,17 +114,16 @@ def build(
         split=split,
     )
     shared: dict[str, Any] = {"embedder": embedder, "spec": spec, "options": options}
-    with progress_bar(json) as progress:
-        if plan:
-            planned = plan_build(names, out, columns, progress=progress, **shared)
-        else:
-            report = build_index(
-                names, out, columns, target_recall=target_recall, progress=progress, **shared
-            )
     if plan:
+        with progress_bar(json) as progress:
+            planned = plan_build(names, out, columns, progress=progress, **shared)
         _print_plan(out, planned, json)
-    else:
-        _print_report(out, report, json)
+        return
+    with progress_bar(json) as progress, _command_on_interrupt():
+        report = build_index(
+            names, out, columns, target_recall=target_recall, progress=progress, **shared
+        )
+    _print_report(out, report, json)
 
 
 def add(
@@ -136,6 +138,7 @@ def add(
     upsert: Annotated[
         bool, typer.Option("--upsert", help="Replace rows whose ids are known; needs ids.")
     ] = False,
+    split: Split = None,
     batch_rows: BatchRows = 1000,
     json: JsonFlag = False,
 ) -> None:
@@ -146,10 +149,10 @@ def add(
     """
     from vecindex.index import VectorIndex
 
-    columns = columns_from(sources, text, id, metadata, vector)
+    columns = columns_from(sources, text, id, metadata, vector, split)
     if upsert and not columns.id:
         raise typer.BadParameter("--upsert replaces rows by their ids: name their column with --id")
-    intake = Intake(sources, columns, batch_rows, upsert)
+    intake = Intake(sources, columns, batch_rows, upsert, split)
     verb = "put in" if upsert else "added"
     with (
         VectorIndex.open(index, "r+", embedder=embedder, maintenance="manual") as opened,
@@ -166,9 +169,22 @@ def add(
             raise
         info = opened.info()
     if json:
-        emit({"path": str(index), "added": rows, "rows": info.rows, "tail": info.tail})
-    else:
-        typer.echo(f"{counted(rows, 'row')} {verb}: {index} has {counted(info.rows, 'row')} now")
+        counts = {"added": rows, "rows": info.rows, "tail": info.tail}
+        emit({"path": str(index), **counts, "notes": info.notes})
+        return
+    typer.echo(f"{counted(rows, 'row')} {verb}: {index} has {counted(info.rows, 'row')} now")
+    for note in info.notes:
+        typer.echo(f"note: {note}")
+
+
+@contextmanager
+def _command_on_interrupt() -> Iterator[None]:
+    """Add to Ctrl-C what to type to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"to go on, type: {shlex.join(['vecindex', *sys.argv[1:]])}")
+        raise
 
 
 def _print_report(out: Path, report: BuildReport, json: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vecindex.cli.options import split_names
@@ -22,20 +21,23 @@ class Intake:
 
     Parameters
     ----------
-    sources : list of Path
-        The files, read in this order.
+    sources : list of str
+        What to read, in this order.
     columns : Columns
         What they hold.
     batch_rows : int
         Rows of one atomic, durable call.
     upsert : bool
         Replace rows whose ids are known.
+    split : str or None
+        Which split of data sets that have several.
     """
 
-    sources: list[Path]
+    sources: list[str]
     columns: Columns
     batch_rows: int
     upsert: bool = False
+    split: str | None = None
 
     def fill(self, index: VectorIndex, progress: Progress | None) -> Iterator[int]:
         """Add everything; yield the number of rows so far after each batch, which is durable."""
@@ -43,8 +45,9 @@ class Intake:
 
         rows = 0
         put = index.upsert if self.upsert else index.add
-        for source in map(str, self.sources):
-            for batch in read_batches(source, self.columns, self.batch_rows):
+        for source in self.sources:
+            batches = read_batches(source, self.columns, self.batch_rows, split=self.split)
+            for batch in batches:
                 try:
                     put(**batch.arguments(), progress=_after(rows, progress))
                 except InputError as error:
@@ -60,17 +63,17 @@ class Intake:
 
 
 def columns_from(
-    sources: list[Path],
+    sources: list[str],
     text: str | None,
     id: str | None,
     metadata: list[str] | None,
     vector: str | None,
-    split: str | None = None,
+    split: str | None,
 ) -> Columns:
     """Return the columns that the options name, and others by their plain names."""
     from vecindex.io import find_columns, open_source
 
-    first = open_source(str(sources[0]), split=split)
+    first = open_source(sources[0], split=split)
     return find_columns(
         first.names(),
         text=text,

@@ -92,10 +92,12 @@ IndexPath: TypeAlias = Annotated[
     Path, typer.Argument(metavar="INDEX", help="The directory of the index.", show_default=False)
 ]
 Sources: TypeAlias = Annotated[
-    list[Path],
+    list[str],  # a Path would make hf:/ of hf://
     typer.Argument(
         metavar="SOURCE",
-        help="Files to read: .jsonl, .ndjson, .json, .csv, .tsv (each also .gz), .parquet, .npy.",
+        help="Files to read: .jsonl, .ndjson, .json, .csv, .tsv (each also .gz), .parquet, .npy; "
+        "directories of them, or that Dataset.save_to_disk wrote; data sets on the hub, as in "
+        "dataset:org/name or hf://datasets/org/name.",
         show_default=False,
     ),
 ]
@@ -103,12 +105,20 @@ JsonFlag: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]
 TextColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--text", metavar="COL", help="The column of texts.")
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="COL",
+        help="The column of texts; found when plain (text, content, question...).",
+    ),
 ]
 IdColumn: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--id", metavar="COL", help="The column of ids; made up when absent. For .npy: row."
+        "--id",
+        metavar="COL",
+        help="The column of ids; found when plain (id, _id, doc_id...). Without one ids are "
+        "numbers. For .npy: row.",
     ),
 ]
 MetadataColumns: TypeAlias = Annotated[
@@ -122,10 +132,24 @@ MetadataColumns: TypeAlias = Annotated[
 ]
 VectorColumn: TypeAlias = Annotated[
     str | None,
-    typer.Option("--vector", metavar="COL", help="The column of vectors, lists of numbers."),
+    typer.Option(
+        "--vector",
+        metavar="COL",
+        help="The column of vectors, lists of numbers; '*' for columns 0, 1, 2... of a dimension "
+        "each. Found when plain (embedding, vector...), unless --text is given.",
+    ),
 ]
 Embedder: TypeAlias = Annotated[
-    str | None, typer.Option("--embedder", metavar="NAME", help="The model that embeds texts.")
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="NAME",
+        help="The model that embeds texts, as in st:org/model, transformers:org/model#cls or "
+        "openai:text-embedding-3-small.",
+    ),
+]
+Split: TypeAlias = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="The split of a data set.")
 ]
 BatchRows: TypeAlias = Annotated[
     int, typer.Option("--batch-rows", min=1, help="Rows added, and made durable, at a time.")

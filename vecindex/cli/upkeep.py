@@ -1,4 +1,4 @@
-"""`vecindex info`, `optimize`, `compact` and `verify`: the state of an index."""
+"""`vecindex info`, `optimize`, `compact`, `verify` and `repair`: the state of an index."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from vecindex.cli.options import (
 )
 from vecindex.cli.output import counted, emit, progress_bar, size_text
 from vecindex.cli.queries import read_query_file
-from vecindex.errors import SpecError
+from vecindex.errors import CorruptIndexError, SpecError
+from vecindex.results import VerifyReport
 from vecindex.spec import AutoSpec, OptimizeBudget
 
 if TYPE_CHECKING:
-    from vecindex.results import IndexInfo
+    from vecindex.results import IndexInfo, RepairReport
 
 
 def info(
@@ -118,13 +119,19 @@ def verify(index: IndexPath, json: JsonFlag = False) -> None:
     """
     from vecindex.index import VectorIndex
 
-    with VectorIndex.open(index) as opened, progress_bar(json) as progress:
-        report = opened.verify(progress=progress)
+    try:
+        with VectorIndex.open(index) as opened, progress_bar(json) as progress:
+            report = opened.verify(progress=progress)
+    except CorruptIndexError:
+        problems = VectorIndex.repair(index, dry_run=True).problems
+        if not problems:
+            raise
+        report = VerifyReport(0, 0, 0, problems)
     if json:
         emit(report.to_dict())
     else:
         for problem in report.problems:
-            mend = "; it can be rebuilt: vecindex optimize" if problem.rebuildable else ""
+            mend = "; it can be rebuilt: vecindex repair" if problem.rebuildable else ""
             typer.echo(f"{problem.file}, offset {problem.offset}: {problem.what}{mend}")
         found = counted(len(report.problems), "problem") if report.problems else "no problem"
         size = size_text(report.size_bytes)
@@ -132,6 +139,54 @@ def verify(index: IndexPath, json: JsonFlag = False) -> None:
         typer.echo(f"{index}: {found}; {read}")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def repair(
+    index: IndexPath,
+    restore_removed: Annotated[
+        bool,
+        typer.Option(
+            "--restore-removed",
+            help="Have removed rows back where it cannot be known which ones were removed.",
+        ),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what is damaged.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Save what is whole of a damaged index, and make caches anew.
+
+    The damaged files are kept in a directory beside it. The exit code is 1 if something is lost.
+    """
+    from vecindex.index import VectorIndex
+
+    with progress_bar(json) as progress:
+        report = VectorIndex.repair(
+            index, restore_removed=restore_removed, dry_run=dry_run, progress=progress
+        )
+    if json:
+        emit(report.to_dict())
+    else:
+        for problem in report.problems:
+            typer.echo(f"{problem.file}, offset {problem.offset}: {problem.what}")
+        typer.echo(f"{index}: {_outcome(report, dry_run)}")
+        if report.lost_ids:
+            typer.echo(f"lost ids: {', '.join(map(repr, report.lost_ids))}")
+    if not report.lossless or (dry_run and report.problems):
+        raise typer.Exit(1)
+
+
+def _outcome(report: RepairReport, dry_run: bool) -> str:
+    if not report.problems:
+        return "no problem"
+    found = counted(len(report.problems), "problem")
+    if dry_run:
+        return found
+    lost = "nothing lost"
+    if not report.lossless:
+        operations = counted(report.lost_operations, "logged operation")
+        lost = f"lost {counted(report.lost_rows, 'row')} and {operations}"
+    rows = counted(report.rows, "row")
+    return f"{found}; {rows} now, {lost}; the damaged files are in {report.aside}"
 
 
 def _report(info: IndexInfo, json: bool) -> None:

@@ -70,7 +70,7 @@ class CachedEmbedder:
         self._embedder = resolved
         self._file = CacheFile(Path(path).expanduser(), max_bytes)
         self._model: int | None = None
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._found_cut = 0
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -99,8 +99,8 @@ class CachedEmbedder:
 
     @property
     def truncated(self) -> int:
-        """Number of documents so far that the model cut; those found here do not count again."""
-        return int(getattr(self._embedder, "truncated", 0))
+        """Number of documents so far of which the model read the beginning only, found or not."""
+        return int(getattr(self._embedder, "truncated", 0)) + self._found_cut
 
     def fingerprint(self) -> Fingerprint:
         """Return what identifies the model, see `Embedder`; loads it."""
@@ -157,9 +157,13 @@ class CachedEmbedder:
             first.setdefault(digest, position)
         found = self._file.get(model, list(first), dim)
         missing = [digest for digest in first if digest not in found]
+        asked = {first[digest] for digest in missing}
+        again = [text for position, text in enumerate(todo) if position not in asked]
+        cut = self._count_cut(again) if role == "document" else 0
         with self._lock:
-            self._hits += len(todo) - len(missing)
+            self._hits += len(again)
             self._misses += len(missing)
+            self._found_cut += cut
         done = len(todo) - len(missing)
         if progress is not None and done:
             progress(done, len(todo))
@@ -182,6 +186,10 @@ class CachedEmbedder:
         if role == "query":
             return self._embedder.embed_queries(texts)
         return self._embedder.embed_documents(texts, progress=progress)
+
+    def _count_cut(self, texts: list[str]) -> int:
+        count = getattr(self._embedder, "count_cut", None)
+        return 0 if count is None else int(count(texts))
 
     def _model_number(self) -> int:
         with self._lock:

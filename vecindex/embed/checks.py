@@ -10,6 +10,8 @@ import numpy as np
 from vecindex.arrays import Float32Array
 from vecindex.errors import EmbedderError
 
+_EXCERPT = 60  # characters of a text in a message
+
 
 def text_list(texts: Iterable[str], name: str) -> list[str]:
     """Return the texts as a list, after checking that each is a `str`.
@@ -29,10 +31,10 @@ def text_list(texts: Iterable[str], name: str) -> list[str]:
     Raises
     ------
     EmbedderError
-        If it is a single `str`, or an item is not a `str` of valid Unicode: the message names its
-        position.
+        If it is a single `str` or no iterable, or an item is not a `str` of valid Unicode: the
+        message names its position.
     """
-    if isinstance(texts, str | bytes):
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise EmbedderError(f"{name} embeds a list of str, not one {type(texts).__name__}")
     found = list(texts)
     for position, text in enumerate(found):
@@ -95,6 +97,11 @@ def embedding_rows(
             f"{positions[int(bad[0])]}{more}; embeddings must be finite in float32"
         )
     return rows
+
+
+def excerpt(text: str) -> str:
+    """Return a text as a message shows it: quoted, and only the beginning of a long one."""
+    return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "...")
 
 
 def _matrix(output: Any, count: int, name: str) -> Float32Array:

@@ -42,8 +42,8 @@ class HuggingFaceEmbedder(HostedEmbedder):
     -----
     The server cuts texts that are longer than the model reads, and does not say so: `truncated`
     stays 0. Models that answer with a vector for each token are refused, because the server
-    pads and adds tokens in ways that the answer does not tell. A URL is stored without user,
-    password and query, and is never asked again unless it is passed again.
+    pads and adds tokens in ways that the answer does not tell. A URL is stored, but never asked
+    again unless it is passed again; it must have no user, password or query.
     """
 
     extra = "hf"
@@ -133,6 +133,6 @@ def _answered(error: Any) -> Refusal:
 def _estimated_s(response: Any) -> float | None:
     """Return how long to wait for a model that says it is loading."""
     try:
-        return min(float(response.json()["estimated_time"]), _POLL_S)
+        return max(0.0, min(float(response.json()["estimated_time"]), _POLL_S))  # NaN is 0
     except (ValueError, KeyError, TypeError):
         return None

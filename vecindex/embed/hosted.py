@@ -221,7 +221,7 @@ class _StoppedError(Exception):
 
 
 def shown_url(url: str) -> str:
-    """Return a server's URL without user, password and query; an `EmbedderError` if it is none."""
+    """Return a server's URL as it is stored; an `EmbedderError` if it is none, or has secrets."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -229,6 +229,11 @@ def shown_url(url: str) -> str:
         parts, host, port = urlsplit(""), None, None
     if parts.scheme not in ("http", "https") or not host:
         raise EmbedderError("a server's URL must be one as in 'http://127.0.0.1:8080/v1'")
+    if "@" in parts.netloc or parts.query:  # the clients log URLs, and a user replaces the token
+        raise EmbedderError(
+            f"the URL of the server {host} must have no user, password or query: give the token "
+            "by itself"
+        )
     place = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path}"
 

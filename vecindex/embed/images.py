@@ -49,7 +49,7 @@ def image_rows(
     MissingExtraError
         If Pillow is not installed.
     """
-    if isinstance(images, str | Path):
+    if isinstance(images, str | Path) or not isinstance(images, Iterable):
         raise EmbedderError(f"{name} embeds a list of images, not one {type(images).__name__}")
     library("PIL.Image", "pillow", "text")
     given = list(images)

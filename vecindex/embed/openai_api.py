@@ -63,8 +63,8 @@ class OpenAIEmbedder(HostedEmbedder):
     network once; where it cannot, texts are cut to 8,191 bytes of UTF-8, which are at most as
     many tokens, and a warning is logged. Other models get texts as they are.
 
-    An index keeps the address of `base_url` without user, password and query, and never asks it
-    again unless it is passed again.
+    An index keeps the address of `base_url`, but never asks it again unless it is passed again.
+    An address must have no user, password or query.
     """
 
     extra = "openai"
@@ -118,6 +118,8 @@ class OpenAIEmbedder(HostedEmbedder):
                 "api_key= (any text, for a server that asks for none)"
             )
         self._token = usable_token(self._token, self._name)
+        if self._base_url is None and (address := os.environ.get("OPENAI_BASE_URL")):
+            shown_url(address)  # refuses one with secrets
         self._client = self._openai.OpenAI(
             api_key=self._token,
             base_url=self._base_url,

@@ -12,6 +12,7 @@ import numpy as np
 from vecindex.arrays import Float32Array
 from vecindex.embed import names
 from vecindex.embed.base import Role, UnusableTextError
+from vecindex.embed.checks import excerpt
 from vecindex.embed.images import image_rows
 from vecindex.embed.libraries import library
 from vecindex.embed.loading import checked_prompts, reading, reason
@@ -24,7 +25,6 @@ PROVIDER = "transformers"
 
 IMAGE_POOLING = "last_hidden_mean"
 _TOKEN = re.compile(r"token:(0|[1-9][0-9]{0,5})")
-_EXCERPT = 60  # characters of a text in a message
 
 
 class TransformersEmbedder(TokenizedEmbedder):
@@ -134,14 +134,13 @@ class TransformersEmbedder(TokenizedEmbedder):
                 return_special_tokens_mask=True,
                 return_tensors="pt",
             ).to(self._device)
-            special = encoded.pop("special_tokens_mask")
+        special, mask = encoded.pop("special_tokens_mask"), encoded["attention_mask"]
+        self._check_places((special == 0 if self._place else mask == 1).cpu().numpy(), texts)
+        with self._failures(f"{len(texts)} texts"):
             states = self._states(encoded)
-        mask = encoded["attention_mask"]
         if self._pooling == "mean":
             weights = mask.unsqueeze(-1).to(states.dtype)
-            return ((states * weights).sum(1) / weights.sum(1).clamp(min=1)).cpu().numpy()
-        if self._place:
-            self._check_place((special == 0).cpu().numpy(), texts)
+            return ((states * weights).sum(1) / weights.sum(1)).cpu().numpy()
         return states[:, self._place].cpu().numpy()
 
     def embed_images(self, images: Iterable[Any]) -> Float32Array:
@@ -204,6 +203,11 @@ class TransformersEmbedder(TokenizedEmbedder):
         if tokenizer.pad_token is None:  # its states are masked out, so that any token will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(self._model))
+        if self._place >= tokenizer.model_max_length:
+            raise EmbedderError(
+                f"{self._name}: the model reads {tokenizer.model_max_length} tokens of a text, "
+                f"which have the places 0 to {tokenizer.model_max_length - 1}"
+            )
         self._window = window_of(
             tokenizer, tokenizer.model_max_length, self._own_prompts.get("document", "")
         )
@@ -227,17 +231,16 @@ class TransformersEmbedder(TokenizedEmbedder):
             # Convolutional models give (n, channels, height, width), the others (n, places, dim).
             return (states.mean((2, 3)) if states.ndim == 4 else states.mean(1)).cpu().numpy()
 
-    def _check_place(self, own: Any, texts: list[str]) -> None:
-        """Refuse texts that end before the place; `own` is False at padding and special tokens."""
+    def _check_places(self, own: Any, texts: list[str]) -> None:
+        """Refuse texts that end before the place; `own` is False where no token counts."""
         for at, (places, text) in enumerate(zip(own, texts, strict=True)):
-            last = int(np.flatnonzero(places).max(initial=0))
+            last = int(np.flatnonzero(places).max(initial=-1))
             if last < self._place:
-                shown = text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."
-                raise UnusableTextError(
-                    f"{self._name} takes the vector of token {self._place}, but the last token of "
-                    f"{shown!r} is {last}",
-                    at,
-                )
+                found = f"the last token of {excerpt(text)} is {last}"
+                if last < 0:
+                    found = f"{excerpt(text)} has no token"
+                wanted = f"the vector of token {self._place}" if self._place else "a text's tokens"
+                raise UnusableTextError(f"{self._name} takes {wanted}, but {found}", at)
 
     @contextlib.contextmanager
     def _failures(self, what: str) -> Iterator[None]:

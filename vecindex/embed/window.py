@@ -112,7 +112,9 @@ class Window:
             """Return True if the model reads all of a passage, and `size` holds it."""
             if self._too_many_characters(passage) or self._count(passage) > size:
                 return False
-            return self._most is None or self._count(self._prompt + passage) <= self._most
+            if self._most is None or not self._prompt:
+                return True  # `size` is at most what the model reads
+            return self._count(self._prompt + passage) <= self._most
 
         if _most_tokens(text) <= size and fits(text):
             return [text]
@@ -166,7 +168,7 @@ def window_of(tokenizer: Any, limit: float | None, prompt: str) -> Window | None
 def _parts(text: str, start: int) -> bool:
     """Return True where words part: at white space, and anywhere in scripts that may have none."""
     around = text[max(start - 1, 0) : start + 1]
-    return start == 0 or not around.isascii() or any(sign.isspace() for sign in around)
+    return start == 0 or not around.isascii() or around != around.strip()
 
 
 def _most_tokens(text: str) -> int:

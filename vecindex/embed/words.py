@@ -11,6 +11,7 @@ import numpy as np
 
 from vecindex.arrays import Float32Array
 from vecindex.embed.base import ProviderEmbedder, Role, UnusableTextError
+from vecindex.embed.checks import excerpt
 from vecindex.embed.word_files import WordTable, read_words
 from vecindex.errors import EmbedderError
 
@@ -18,7 +19,6 @@ PROVIDER = "words"
 
 _WORD = re.compile(r"\w+")
 _MOST_UNKNOWN = 100_000  # distinct words that are counted; the rarest half goes when it is full
-_EXCERPT = 60  # characters of a text in a message
 
 
 class WordVectors(ProviderEmbedder):
@@ -134,9 +134,9 @@ class WordVectors(ProviderEmbedder):
                 self._unknown = Counter(dict(self._unknown.most_common(_MOST_UNKNOWN // 2)))
 
     def _no_word(self, text: str, found: list[str]) -> str:
-        shown = text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."
+        refused = f"{self._name} cannot embed {excerpt(text)}"
         if not found:
-            return f"{self._name} cannot embed {shown!r}: it has no word"
+            return f"{refused}: it has no word"
         listed = ", ".join(repr(word) for word in found[:10])
         more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-        return f"{self._name} cannot embed {shown!r}: none of its words is known: {listed}{more}"
+        return f"{refused}: none of its words is known: {listed}{more}"

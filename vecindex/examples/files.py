@@ -44,7 +44,7 @@ def update(index: VectorIndex, folder: Path) -> int:
     there = {
         str(path.relative_to(folder)): path.stat().st_mtime_ns
         for path in sorted(folder.rglob("*"))
-        if path.suffix in SUFFIXES
+        if path.suffix in SUFFIXES and path.is_file()
     }
     changed = [name for name, when in there.items() if known.get(name) != when]
     gone = [name for name in known if name not in there]
@@ -72,7 +72,9 @@ def main(folder: str, question: str, embedder: Any = MODEL) -> None:
     embedder : str or callable
         As for `VectorIndex.create`.
     """
-    path = Path(f"{folder.rstrip('/')}.vx")
+    if not Path(folder).is_dir():
+        sys.exit(f"{folder} is not a directory")
+    path = Path(f"{Path(folder).resolve()}.vx")
     if not path.exists():
         VectorIndex.create(path, embedder=embedder).close()
     with VectorIndex.open(path, "r+", embedder=embedder) as index:
@@ -82,4 +84,6 @@ def main(folder: str, question: str, embedder: Any = MODEL) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit('usage: python -m vecindex.examples.files DIR "a question"')
+    main(*sys.argv[1:])

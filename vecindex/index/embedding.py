@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from vecindex import embed
@@ -32,6 +33,17 @@ class TextEmbedder:
         self._given: Fingerprint | None = None
         self._checked: dict[str, Any] | None = None  # the stored one that it was compared with
         self._lock = threading.Lock()
+        self._calls = 0  # of `documents` that are under way
+        self._cut = self._cut_before = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What deserves attention: texts of which the model read the beginning only."""
+        if not self._cut:
+            return ()
+        texts = "1 text was" if self._cut == 1 else f"{self._cut:,} texts were"
+        name = self._any_embedder().name
+        return (f"{texts} longer than {name} reads: only the beginning was embedded",)
 
     @property
     def unbound(self) -> bool:
@@ -42,7 +54,8 @@ class TextEmbedder:
         """Return unit rows of texts that are stored."""
         embedder = self._checked_embedder()
         report = None if progress is None else lambda done, n: progress("embed", done, n)
-        embeddings = embedder.embed_documents(texts, progress=report)
+        with self._counting_cut(embedder):
+            embeddings = embedder.embed_documents(texts, progress=report)
         return embedded_rows(embeddings, len(texts), self._dim, embedder.name)
 
     def queries(self, texts: Sequence[str]) -> Float32Array:
@@ -73,6 +86,21 @@ class TextEmbedder:
     def _dim(self) -> int | None:
         return self._store.state.manifest.dim
 
+    @contextmanager
+    def _counting_cut(self, embedder: Embedder) -> Iterator[None]:
+        """Count what is cut while at least one thread is here: embedders count for all threads."""
+        with self._lock:
+            if not self._calls:
+                self._cut_before = _truncated(embedder)
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if not self._calls:
+                    self._cut += _truncated(embedder) - self._cut_before
+
     def _checked_embedder(self) -> Embedder:
         self.fingerprint()
         return self._any_embedder()
@@ -85,6 +113,11 @@ class TextEmbedder:
             raise EmbedderError(
                 "this index has no embedder: give vectors, or open it with embedder="
             )
+        if not self._store.trusted:
+            raise EmbedderError(
+                f"this index was opened as untrusted, so the embedder that it names "
+                f"({stored['name']!r}) is not restored: open it with embedder="
+            )
         self._embedder = embed.from_manifest(stored["name"])
         if self._embedder is None:
             raise EmbedderError(
@@ -92,3 +125,8 @@ class TextEmbedder:
                 "restored by name: open it with embedder="
             )
         return self._embedder
+
+
+def _truncated(embedder: Embedder) -> int:
+    """Return how many documents an embedder has cut so far, 0 if it does not tell."""
+    return int(getattr(embedder, "truncated", 0))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecindex.ann.interchange import locate
+from vecindex.ann.interchange import Located, locate
 from vecindex.errors import InputError
-from vecindex.index import loading
+from vecindex.index import inputs, loading
 from vecindex.index.rebase import Progress
 from vecindex.io import Batch, Columns, Source
 from vecindex.results import VerifyReport
@@ -17,14 +18,21 @@ from vecindex.results import VerifyReport
 if TYPE_CHECKING:
     from vecindex.index.index import VectorIndex
 
-_BATCH = 10_000  # rows added at once
+_BATCH, _BATCH_BYTES = 10_000, 1 << 25  # rows, and bytes of their vectors, added at once
 
 
-def reopen(path: Path) -> VectorIndex:
+_LISTS: dict[str, Callable[[Iterable[Any]], list[Any]]] = {
+    "ids": inputs.check_ids,
+    "texts": partial(inputs.as_list, name="texts", kind=str),
+    "metadata": partial(inputs.as_list, name="metadata", kind=dict),
+}
+
+
+def reopen(path: Path, *, trusted: bool = True) -> VectorIndex:
     """Return the index at `path`; every pickler can take this function, unlike a method."""
     from vecindex.index.index import VectorIndex
 
-    return VectorIndex.open(path)
+    return VectorIndex.open(path, trusted=trusted)
 
 
 def verify(path: Path) -> VerifyReport:
@@ -41,13 +49,16 @@ def load_faiss(
     progress: Progress | None,
 ) -> None:
     """Make an index of the vectors of a FAISS file and of the columns given with them."""
-    source = _source(file, given)
-    loading.load(create, path, source, source.batches(Columns(), _BATCH), progress)
-
-
-def _source(file: str | os.PathLike[str], given: dict[str, Iterable[Any] | None]) -> Source:
     found = locate(file)
-    columns = {name: None if column is None else list(column) for name, column in given.items()}
+    source = _source(found, given)
+    batch_rows = max(1, min(_BATCH, _BATCH_BYTES // (4 * found.dim)))
+    loading.load(create, path, source, source.batches(Columns(), batch_rows), progress)
+
+
+def _source(found: Located, given: dict[str, Iterable[Any] | None]) -> Source:
+    columns = {
+        name: None if column is None else _LISTS[name](column) for name, column in given.items()
+    }
     for name, column in columns.items():
         if column is not None and len(column) != len(found):
             raise InputError(

@@ -41,6 +41,7 @@ from vecindex.results import (
     Metadata,
     Plan,
     Record,
+    RepairReport,
     Tried,
     VerifyReport,
 )
@@ -54,6 +55,7 @@ from vecindex.spec import (
     spec_name,
     spec_to_dict,
 )
+from vecindex.store import repair as repairs
 from vecindex.store.check import check_state, size_bytes
 from vecindex.store.codec import RecordPacker, unpack_fields
 from vecindex.store.files import Directory
@@ -162,6 +164,7 @@ class VectorIndex:
         embedder: Any = None,
         durability: Durability = "sync",
         maintenance: MaintenanceMode = "background",
+        trusted: bool = True,
     ) -> VectorIndex:
         """Return an existing index.
 
@@ -178,6 +181,10 @@ class VectorIndex:
             As for `create`.
         maintenance : {"background", "manual"}
             As for `create`.
+        trusted : bool
+            False for an index that may have been made to do harm. It can only be read. All of it
+            is checked here, which takes a while; structure and columns are not used, so every
+            search is exact; no link is followed; and no embedder is restored by name.
 
         Returns
         -------
@@ -194,10 +201,21 @@ class VectorIndex:
             If it cannot be read.
         """
         _check_modes(durability, maintenance)
-        if mode not in ("r", "r+"):
-            raise InputError(f'mode must be "r" or "r+", not {mode!r}')
+        _check_mode(mode)
+        if mode == "r+" and not trusted:
+            raise InputError(
+                'an untrusted index can only be read: open it with mode="r", and add what it holds '
+                "to an index of your own"
+            )
         resolved = embed.resolve(embedder)
-        store = Store.open(Directory(_path(path)), writable=mode == "r+", sync=durability == "sync")
+        store = Store.open(
+            Directory(_path(path)),
+            writable=mode == "r+",
+            sync=durability == "sync",
+            trusted=trusted,
+        )
+        if not trusted:
+            store.note("opened as untrusted: structure and columns are not used, search is exact")
         return cls(store, resolved, durability, maintenance)
 
     def close(self) -> None:
@@ -304,7 +322,7 @@ class VectorIndex:
             durability=self._durability,
             maintenance=self._maintenance_mode,
             size_bytes=size_bytes(state),
-            notes=tuple(self._store.notes),
+            notes=(*self._store.notes, *self._embedder.notes),
         )
 
     # -- writing ---------------------------------------------------------------------------
@@ -789,7 +807,21 @@ class VectorIndex:
         self._check_writable()
         self._rebase(Goal(drop_dead=self._store.state.removed > 0), progress)
 
-    def _rebase(self, goal: Goal, progress: Progress | None) -> None:
+    def maintain(self, *, progress: Progress | None = None) -> None:
+        """Do now what upkeep in the background would do: fold if it pays, or else nothing.
+
+        With `maintenance="manual"` this is the call for the end of a series of writes; `optimize`
+        and `compact` work even where there is little to gain.
+
+        Parameters
+        ----------
+        progress : callable or None
+            Called with a stage's name, what is done and the total.
+        """
+        self._check_writable()
+        self._rebase(None, progress)
+
+    def _rebase(self, goal: Goal | None, progress: Progress | None) -> None:
         self._maintenance.interrupt()
         self._maintenance.rebase(goal, progress=progress)
 
@@ -841,6 +873,58 @@ class VectorIndex:
                 progress("verify", done, total)
         return VerifyReport(files, done, state.live, tuple(problems))
 
+    @classmethod
+    def repair(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        restore_removed: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """Mend a damaged index as far as can be, and return what was found, saved and lost.
+
+        Caches are made anew. Of the rest every row is kept whose record and vector are whole, and
+        every whole operation of the log. Copies of the damaged files are kept in a directory
+        beside, named `<path>.damaged-<generation>`; they may hold texts that were removed. It can
+        be interrupted at any time and called again.
+
+        Parameters
+        ----------
+        path : str or path
+            The directory. Nobody may have it open for writing; readers may read on.
+        restore_removed : bool
+            Where it cannot be known any more which rows were removed: False refuses, True has all
+            of them back, and rows that were replaced may be as they were before.
+        dry_run : bool
+            Only look; works also where the index cannot be opened.
+        progress : callable or None
+            Called with a stage's name, what is done and the total, when a structure is built.
+
+        Returns
+        -------
+        RepairReport
+            `report.problems` is empty if all was well, and `report.lossless` if nothing was lost.
+
+        Raises
+        ------
+        CorruptIndexError
+            If the manifest itself cannot be read, or if it is not known which rows were removed;
+            nothing was changed.
+        IndexPathError, IndexLockedError, FormatVersionError
+            If `path` is no index, is being written, or is of a newer format.
+        StorageFullError, StorageFailedError
+            If there is no room for what is saved; the index is as it was.
+        """
+        directory = Directory(_path(path))
+        report, unstructured = repairs.repair(
+            directory, restore_removed=restore_removed, dry_run=dry_run
+        )
+        if unstructured:
+            with cls.open(path, "r+", maintenance="manual") as index:
+                index.optimize(progress=progress)
+        return report
+
     def refresh(self) -> bool:
         """Step to the writer's newest state; return whether it is another one.
 
@@ -872,7 +956,8 @@ class VectorIndex:
             From an iteration, if the ids are both strings and integers.
         """
         self._check_open()
-        return arrow_out.to_dataset(self, partial(exchange.reopen, self.path))
+        again = partial(exchange.reopen, self.path, trusted=self._store.trusted)
+        return arrow_out.to_dataset(self, again)
 
     def to_parquet(
         self,
@@ -1067,7 +1152,7 @@ class VectorIndex:
         HubError
             If the Hub refuses or cannot be reached; nothing was committed then.
         InputError
-            If the ids are both strings and integers.
+            If the ids are both strings and integers, or the token is not one.
         MissingExtraError
             If huggingface_hub or pyarrow is not installed.
         """
@@ -1097,11 +1182,15 @@ class VectorIndex:
         ------
         HubError
             As for `push_to_hub`, or if a fold removed a file meanwhile.
+        InputError
+            If the token is not one.
         MissingExtraError
             If huggingface_hub is not installed.
         """
-        embedder = self.info().embedder
-        return hub.push_index(self, repo_id, embedder, private=private, token=token)
+        self._check_open()
+        with exchange.reopen(self.path) as newest:  # this one may show an older state
+            embedder = newest.info().embedder
+            return hub.push_index(newest, repo_id, embedder, private=private, token=token)
 
     @classmethod
     def from_hub(
@@ -1145,12 +1234,15 @@ class VectorIndex:
             If what came is not what was pushed.
         HubError
             If the Hub refuses or cannot be reached.
+        InputError, EmbedderError
+            If an argument cannot be used.
         MissingExtraError
             If huggingface_hub is not installed.
         """
-
+        _check_mode(mode)
+        resolved = embed.resolve(embedder)
         hub.fetch_index(repo_id, _path(path), exchange.verify, revision=revision, token=token)
-        return cls.open(path, mode, embedder=embedder)
+        return cls.open(path, mode, embedder=resolved)
 
     @classmethod
     def from_dataset(  # noqa: PLR0913  # each is one thing that a data set leaves open
@@ -1259,6 +1351,11 @@ class VectorIndex:
 
 def _path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in ("r", "r+"):
+        raise InputError(f'mode must be "r" or "r+", not {mode!r}')
 
 
 def _check_modes(durability: str, maintenance: str) -> None:

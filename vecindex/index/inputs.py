@@ -67,8 +67,8 @@ def check_rows(
     """
     if texts is None and vectors is None:
         raise InputError("give texts, or vectors, or both")
-    text_list = None if texts is None else _as_list(texts, "texts", str)
-    metadata_list = None if metadata is None else _as_list(metadata, "metadata", dict)
+    text_list = None if texts is None else as_list(texts, "texts", str)
+    metadata_list = None if metadata is None else as_list(metadata, "metadata", dict)
     id_list = None if ids is None else check_ids(ids)
     rows = None
     if vectors is not None:
@@ -110,7 +110,8 @@ def _listed(values: Any, what: str) -> list[Any]:
         ) from error
 
 
-def _as_list(values: Iterable[Any], name: str, kind: type) -> list[Any]:
+def as_list(values: Iterable[Any], name: str, kind: type) -> list[Any]:
+    """Return a column's entries; `InputError` if one is neither None nor of a type."""
     if isinstance(values, str | bytes | dict):
         raise InputError(
             f"{name} must be a list with one entry per row, not one {type(values).__name__}"

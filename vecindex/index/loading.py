@@ -35,11 +35,10 @@ def load(
         with create(partial) as index:
             _fill(index, source, batches, progress)
             index.optimize(progress=progress)
-        partial.rename(path)
+        Directory(partial).move(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    Directory(path.parent).sync()
 
 
 def _fill(

@@ -203,7 +203,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def _plain(there: Sequence[str], known: Sequence[str], role: str, source: str) -> str | None:
-    found = [name for name in there if name.lower() in known]
+    found = [name for name in dict.fromkeys(there) if name.lower() in known]
     first = [name for name in found if name.lower() == known[0]]
     if len(first) == 1 or len(found) == 1:
         return (first or found)[0]

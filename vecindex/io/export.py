@@ -127,9 +127,13 @@ def _write_csv(index: Rows, path: Path, vectors: Vectors, progress: Progress) ->
     rows = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow([*names, *dims])
         for records in chunks(index, vectors=bool(vectors)):
-            writer.writerows(_csv_fields(record, vectors) for record in records)
+            for record in records:
+                # Python 3.11 and 3.12 leave a lone \r bare, where readers end the line.
+                fit = quoting if "\r" in f"{record.id}{record.text}" else writer
+                fit.writerow(_csv_fields(record, vectors))
             rows += len(records)
             progress("export", rows, len(index))
     return rows

@@ -7,7 +7,8 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vecindex.errors import (
     CorruptIndexError,
     HubError,
     IndexPathError,
+    InputError,
     VecindexError,
     missing_extra,
 )
@@ -23,12 +25,14 @@ from vecindex.io.export import export
 from vecindex.io.rows import Rows
 from vecindex.results import VerifyReport
 from vecindex.store.files import Directory
-from vecindex.store.manifest import NAME, Manifest, read_manifest
+from vecindex.store.log import TornLogError, read_log
+from vecindex.store.manifest import NAME, Manifest, manifest_bytes, read_manifest
 
 _KIND = "dataset"  # of repository, for rows and for finished indexes
 _DATA = "data/train.parquet"
 _README = "README.md"
 _OURS = re.compile(r"[a-z]+-[0-9]+\.(vxl|vxr|f32|vxi|arrow|vxd|faiss)")
+_TOKEN = re.compile(r"[!-~]+")  # what a header can hold; the client's error would show another
 _HOSTILE = re.compile(r"(^|/)\.{0,2}(/|$)|[\\\x00-\x1f]")  # absolute, empty or dotted parts
 
 
@@ -60,7 +64,7 @@ def push_rows(
     HubError
         If the Hub refuses or cannot be reached.
     InputError
-        If the ids are both strings and integers.
+        If the ids are both strings and integers, or the token is not one.
     MissingExtraError
         If huggingface_hub or pyarrow is not installed.
     """
@@ -102,23 +106,29 @@ def push_index(
     HubError
         If the Hub refuses or cannot be reached, or a writer's fold removed a file meanwhile;
         nothing was committed then.
+    InputError
+        If the token is not one.
     MissingExtraError
         If huggingface_hub is not installed.
     """
     api = _api(token)
     directory = Directory(index.path)
-    with tempfile.TemporaryDirectory(prefix="vecindex-") as folder:
-        manifest, data = _commit_point(directory)
-        files: dict[str, Path | bytes] = {NAME: data}
-        files |= {entry.name: directory.path / entry.name for entry in manifest.files()}
+    with (
+        _hub(f"cannot push to {repo_id}"),
+        tempfile.TemporaryDirectory(prefix="vecindex-") as folder,
+    ):
+        manifest = read_manifest(directory)
+        files: dict[str, Path | bytes] = {
+            entry.name: directory.path / entry.name for entry in manifest.files()
+        }
         for log in manifest.logs:  # they may grow during the upload
             files[log.name] = Path(shutil.copy(directory.path / log.name, folder))
-        with _hub(f"cannot push to {repo_id}"):
-            repo_id = _repository(api, repo_id, private)
-            card = cards.index_card(repo_id, len(index), index.dim, embedder)
-            stale = [name for name in _tree(api, repo_id, None) if _OURS.fullmatch(name)]
-            gone = [name for name in stale if name not in files]
-            return _commit(api, repo_id, {**files, _README: card.encode()}, "Upload index", gone)
+        files[NAME] = manifest_bytes(_with_log_size(manifest, Directory(Path(folder))))
+        repo_id = _repository(api, repo_id, private)
+        card = cards.index_card(repo_id, len(index), index.dim, embedder)
+        stale = [name for name in _tree(api, repo_id, None) if _OURS.fullmatch(name)]
+        gone = [name for name in stale if name not in files]
+        return _commit(api, repo_id, {**files, _README: card.encode()}, "Upload index", gone)
 
 
 def fetch_index(
@@ -153,6 +163,8 @@ def fetch_index(
         is none that an index has.
     HubError
         If the Hub refuses or cannot be reached.
+    InputError
+        If the token is not one.
     MissingExtraError
         If huggingface_hub is not installed.
     """
@@ -202,22 +214,28 @@ def _download(api: Any, repo_id: str, revision: str | None, folder: Path, whole:
                 f"{repo_id}: {entry.name} has {sizes[entry.name]} bytes, expected {entry.size}"
             )
     for name in sorted(manifest.names()):
-        if not _OURS.fullmatch(name):
-            raise CorruptIndexError(f"{repo_id}: {NAME} names an impossible file: {name!r}")
         fetch(name)
     Directory(whole).sync()
 
 
-def _commit_point(directory: Directory) -> tuple[Manifest, bytes]:
-    """Return the newest manifest and its bytes."""
-    while True:
-        stamp = directory.stamp(NAME)
-        manifest, data = read_manifest(directory), directory.read(NAME)
-        if stamp == directory.stamp(NAME):
-            return manifest, data
+def _with_log_size(manifest: Manifest, directory: Directory) -> Manifest:
+    """Return the manifest with what its growing log holds: less than that on arrival is damage."""
+    *closed, log = manifest.logs
+    size = 0
+    with suppress(TornLogError):  # a writer's call that is not finished
+        for frame in read_log(directory, log, log.sequence, owner=manifest.owner):
+            size += frame.size
+    return replace(manifest, logs=(*closed, replace(log, synced=size)))
 
 
 def _api(token: str | None) -> Any:
+    if token is not None:
+        token = token.strip() if isinstance(token, str) else ""
+        if not _TOKEN.fullmatch(token):
+            raise InputError(
+                "the token is not one: expected a str of ASCII letters, digits and signs, without "
+                "a space or a line break in it"
+            )
     try:
         import huggingface_hub
     except ImportError as error:

@@ -16,6 +16,7 @@ from vecindex.io.records import Bad, Located, refuse, require_seen
 from vecindex.io.values import Place
 
 _BOM = b"\xef\xbb\xbf"
+_FIELD = 1 << 26  # characters of a field: a quote that is never closed must not fill the memory
 
 
 def read_jsonl(path: Path, columns: Columns, bad: Bad = refuse) -> Iterator[Located]:
@@ -147,6 +148,8 @@ def _csv_records(path: Path, delimiter: str, bad: Bad) -> Iterator[tuple[int, li
             begin = begin or number
             yield line
 
+    # The module's limit of 131,072 characters is less than a long text has; it is raised only.
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD))
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     while True:
         begin = 0

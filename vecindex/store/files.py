@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +30,7 @@ BLOCK_BYTES = 256 * 1024
 _PENDING_BYTES = 1 << 20  # small writes are gathered up to this size
 _FEW = 64
 _NAME = re.compile(r"[a-z]+-[0-9]+\.[a-z0-9]+\Z")
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -44,6 +45,23 @@ def storage_errors(what: str) -> Iterator[None]:
         kind = StorageFullError if error.errno in _FULL else StorageFailedError
         reason = error.strerror or str(error)
         raise kind(error.errno, f"{what}: {reason}") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn an `OSError` that says nothing about the file itself into a `StorageFailedError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _SCARCE:
+            raise
+        raise StorageFailedError(error.errno, f"cannot read {path}: {error.strerror}") from error
+
+
+def check_name(name: str) -> None:
+    """Raise `CorruptIndexError` if the manifest's name of a file could leave the directory."""
+    if not _NAME.match(name):
+        raise CorruptIndexError(f"MANIFEST names an impossible file: {name!r}")
 
 
 @dataclass(frozen=True)
@@ -66,8 +84,7 @@ class FileEntry:
 
     def __post_init__(self) -> None:
         """Refuse a name that could leave the directory."""
-        if not _NAME.match(self.name):
-            raise CorruptIndexError(f"MANIFEST names an impossible file: {self.name!r}")
+        check_name(self.name)
 
     def to_list(self) -> list[Any]:
         """Return what the manifest stores."""
@@ -152,6 +169,13 @@ def write_file(
         raise
 
 
+def write_note(fd: int, data: bytes) -> None:
+    """Put `data` into an open file if there is room; neither atomic nor durable."""
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, data, 0)
+
+
 class Appender:
     """An open file that only grows, apart from taking back what was not acknowledged."""
 
@@ -180,9 +204,9 @@ class Appender:
 
     def close(self) -> None:
         """Close the file; harmless when it is closed."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class Directory:
@@ -207,16 +231,34 @@ class Directory:
         for path in missing:
             Directory(path.parent).sync()
 
+    def move(self, path: Path) -> None:
+        """Give the directory another path on the same file system, durably."""
+        with storage_errors(f"cannot rename {self.path} to {path}"):
+            self.path.rename(path)
+        Directory(path.parent).sync()
+
+    def lock_file(self, name: str) -> int:
+        """Return a descriptor of a file to lock, which is made if there is none."""
+        with storage_errors(f"cannot open {self.path / name} for writing"):
+            return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
     def create(self, name: str) -> Appender:
         """Return a new, empty file that must not exist yet."""
         with storage_errors(f"cannot create {self.path / name}"):
             return Appender(self.path / name, os.O_CREAT | os.O_EXCL)
 
     def reopen(self, name: str, size: int) -> Appender:
-        """Return an existing file, cut to `size` bytes, ready to grow."""
+        """Return an existing file, durably cut to `size` bytes, ready to grow."""
         with storage_errors(f"cannot open {self.path / name}"):
             appender = Appender(self.path / name, 0)
-        appender.truncate(size)
+            try:
+                cut = self.size(name) > size
+                appender.truncate(size)
+                if cut:  # or it could come back, made whole by the first bytes written behind it
+                    appender.sync()
+            except BaseException:
+                appender.close()
+                raise
         return appender
 
     def write(self, name: str, data: bytes) -> None:
@@ -262,25 +304,33 @@ class Directory:
         stat = (self.path / name).stat()
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
+    def descriptor(self, name: str) -> int:
+        """Return a descriptor of a file that is open for reading."""
+        return os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
+
     def read(self, name: str, offset: int = 0) -> bytes:
         """Return a copy of a file's bytes from `offset` on, which may be beyond its end.
 
         What another process may cut must be read like this: a mapping would kill this process.
         """
-        with (self.path / name).open("rb", buffering=0) as file:
+        with (
+            _reading(self.path / name),
+            open(self.descriptor(name), "rb", buffering=0) as file,  # noqa: PTH123 - no path
+        ):
             file.seek(offset)
             return file.readall()
 
     def map(self, name: str, *, private: bool = False) -> UInt8Array:
         """Return a file's bytes, memory-mapped; `private` ones can be changed in memory only."""
-        fd = os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.fstat(fd).st_size == 0:
-                return np.empty(0, dtype=np.uint8)
-            access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
-            return np.frombuffer(mmap.mmap(fd, 0, access=access), dtype=np.uint8)
-        finally:
-            os.close(fd)
+        with _reading(self.path / name):
+            fd = self.descriptor(name)
+            try:
+                if os.fstat(fd).st_size == 0:
+                    return np.empty(0, dtype=np.uint8)
+                access = mmap.ACCESS_COPY if private else mmap.ACCESS_READ
+                return np.frombuffer(mmap.mmap(fd, 0, access=access), dtype=np.uint8)
+            finally:
+                os.close(fd)
 
 
 class MappedFile:
@@ -327,6 +377,8 @@ class MappedFile:
             return
         stop = self.entry.size if stop is None else stop
         first, last = start // BLOCK_BYTES, -(-min(stop, self.entry.size) // BLOCK_BYTES)
+        if self._flags.find(0, first, last) < 0:
+            return
         for block in first + np.flatnonzero(~self._checked[first:last]):
             self._check_block(int(block))
         self.all_checked = bool(self._checked.all())

@@ -7,8 +7,10 @@ padded with zeros to 64 bytes. The header's layout is the same in every format v
     4  u16 format version         40  u64  rows
     6  u16 kind                   48  u32  dimension
     8  u64 sequence number        52  u32  CRC-32 of everything after the header
-    16 u64 known to be synced     56  u32  0
+    16 u64 known to be synced     56  u32  owner
     24 u64 frame bytes            60  u32  CRC-32 of the first 60 bytes
+
+The owner is a random number that all frames of one index have.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ class Frame:
         Bytes of the whole frame.
     header : bytes
         Its header, which no other frame of any log has.
+    owner : int
+        The number of the index that it belongs to.
     """
 
     kind: int
@@ -66,6 +70,7 @@ class Frame:
     vectors: Float32Array
     size: int
     header: bytes
+    owner: int
 
 
 class BadFrameError(Exception):
@@ -73,7 +78,13 @@ class BadFrameError(Exception):
 
 
 def encode(
-    kind: int, body: Any, *, sequence: int = 0, synced: int = 0, vectors: Float32Array | None = None
+    kind: int,
+    body: Any,
+    *,
+    sequence: int = 0,
+    synced: int = 0,
+    vectors: Float32Array | None = None,
+    owner: int = 0,
 ) -> tuple[list[Buffer], int]:
     """Return a frame as buffers to be written in order, and their total size in bytes."""
     packed = msgpack.packb(body, use_bin_type=True)
@@ -86,7 +97,7 @@ def encode(
     for buffer in buffers:
         crc = zlib.crc32(buffer, crc)
     header = _HEADER.pack(
-        _MAGIC, FORMAT, kind, sequence, synced, size, len(packed), rows, dim, crc, 0
+        _MAGIC, FORMAT, kind, sequence, synced, size, len(packed), rows, dim, crc, owner
     )
     return [header + _CRC.pack(zlib.crc32(header)), *buffers], size
 
@@ -101,7 +112,7 @@ def decode(data: UInt8Array, offset: int, name: str, expected: int | None = None
     FormatVersionError
         If it was written by a newer format.
     """
-    kind, sequence, synced, size, body_size, rows, dim, crc = _read_header(data, offset, name)
+    kind, sequence, synced, size, body_size, rows, dim, crc, owner = read_header(data, offset, name)
     if expected is not None and sequence != expected:
         raise BadFrameError(f"this is operation {sequence}, expected {expected}")
     start, stop = offset + ALIGN, offset + size
@@ -111,22 +122,25 @@ def decode(data: UInt8Array, offset: int, name: str, expected: int | None = None
         raise BadFrameError("checksum mismatch in the frame's body")
     vectors_start = start + body_size + (-body_size % ALIGN)
     vectors_stop = vectors_start + rows * dim * 4
-    if vectors_stop > stop:
+    if vectors_stop > stop or size % ALIGN or (rows and not dim):
         raise BadFrameError("the frame's sizes contradict each other")
-    body = unpack(data[start : start + body_size])
+    try:
+        body = unpack(data[start : start + body_size])
+    except CorruptIndexError as error:
+        raise CorruptIndexError(f"{name} is damaged at offset {offset}: {error}") from error
     vectors = data[vectors_start:vectors_stop].view("<f4").reshape(rows, dim)
     header = data[offset:start].tobytes()
-    return Frame(kind, sequence, synced, body, vectors, size, header)
+    return Frame(kind, sequence, synced, body, vectors, size, header, owner)
 
 
-def _read_header(data: UInt8Array, offset: int, name: str) -> tuple[int, ...]:
-    """Return kind, sequence, synced, sizes and checksum of the header at `offset`."""
+def read_header(data: UInt8Array, offset: int, name: str) -> tuple[int, ...]:
+    """Return kind, sequence, synced, sizes, checksum and owner of the header at `offset`."""
     header = data[offset : offset + ALIGN].tobytes()
     if len(header) < ALIGN or not header.startswith(_MAGIC):
         raise BadFrameError("no frame starts here")
     if zlib.crc32(header[:60]) != _CRC.unpack_from(header, 60)[0]:
         raise BadFrameError("checksum mismatch in the frame's header")
-    _, version, *rest, _ = _HEADER.unpack_from(header)
+    _, version, *rest = _HEADER.unpack_from(header)
     if version > FORMAT:
         raise FormatVersionError(
             f"{name} has format {version}; this version of vecindex reads format {FORMAT} and "
@@ -135,9 +149,23 @@ def _read_header(data: UInt8Array, offset: int, name: str) -> tuple[int, ...]:
     return tuple(rest)
 
 
+def well_formed(data: UInt8Array | bytes) -> None:
+    """Raise unless the bytes are one msgpack object; makes none.
+
+    Whoever unpacks believes the counts that he reads and makes room for so many entries, at every
+    depth anew. Here they are held against the bytes that are there.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(data)))
+    unpacker.feed(data)
+    unpacker.skip()
+    if unpacker.tell() != len(data):
+        raise ValueError("there are bytes behind it")
+
+
 def unpack(data: UInt8Array | bytes) -> Any:
     """Return what msgpack decodes, as plain Python objects."""
     try:
+        well_formed(data)
         return msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=4096)
     except (ValueError, msgpack.UnpackException) as error:
         raise CorruptIndexError(f"a checksummed body is not msgpack: {error}") from error

@@ -169,6 +169,8 @@ class IdTable:
         self.file = MappedFile(directory, entry)
         self.count = count
         self.file.check(0, ALIGN)
+        if entry.size < ALIGN:
+            raise self.file.corrupt(0, "it is too small for an id table")
         magic, _, kind, rows, live, key_bytes = _HEADER.unpack_from(
             self.file.data[:ALIGN].tobytes()
         )
@@ -192,6 +194,22 @@ class IdTable:
         self._end += size + (-size % ALIGN)
         return section
 
+    def check_sections(self) -> None:
+        """Raise `CorruptIndexError` unless the sections agree: without it, `find` believes them."""
+        self.file.check()
+        rows, found = self._rows, self._sorted
+        ok = len(rows) <= self.count and not (rows >= self.count).any()
+        if self.all_ints:
+            ok = ok and bool((found[1:] > found[:-1]).all() and (self._ints[rows] == found).all())
+        else:
+            bounds = self._bounds
+            ok = ok and bool(bounds[0] == 0 and bounds[-1] == len(self._keys))
+            ok = ok and bool((bounds[1:] > bounds[:-1]).all() and (found[1:] >= found[:-1]).all())
+            ok = ok and len(np.unique(rows)) == len(rows)
+            ok = ok and bool((hash_keys(self.column().keys)[rows] == found).all())
+        if not ok:
+            raise self.file.corrupt(ALIGN, "its sections contradict each other")
+
     def ids(self, rows: Int64Array) -> list[Id]:
         """Return the ids of `rows`, in that order."""
         self.file.check()
@@ -210,6 +228,13 @@ class IdTable:
         """Return the ids of `rows` when all ids of this table are ints."""
         self.file.check()
         return self._ints[rows]
+
+    def live(self) -> BoolArray:
+        """Return which rows can be found, shape (rows,)."""
+        self.file.check()
+        marks = np.zeros(self.count, dtype=np.bool_)
+        marks[self._rows] = True
+        return marks
 
     def column(self) -> IdColumn:
         """Return the ids of all rows."""

@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 from vecindex.errors import IndexLockedError
-from vecindex.store.files import Directory, storage_errors
+from vecindex.store.files import Directory, write_note
 
 NAME = "LOCK"
 
@@ -29,29 +29,32 @@ class WriterLock:
     """
 
     def __init__(self, directory: Directory) -> None:
-        path = directory.path / NAME
-        with storage_errors(f"cannot open {path} for writing"):
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = directory.lock_file(NAME)
+        try:
+            self._take(directory)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, directory: Directory) -> None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = _holder(self._fd)
-            os.close(self._fd)
             raise IndexLockedError(
                 f"{directory.path} is being written by {holder}. One writer at a time: close that "
                 'one, or open with mode="r"'
             ) from error
         owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-        # Only for the message of the next one who asks, so neither atomic nor synced.
-        with storage_errors(f"cannot write {path}"):
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, owner, 0)
+        # Only for the message of the next one who asks: who wants to make room on a full disk
+        # must get in.
+        write_note(self._fd, owner)
 
     def release(self) -> None:
         """Give the lock up; harmless when that was done."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _holder(fd: int) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,9 +22,14 @@ from vecindex.store.frames import (
     decode,
     encode,
     has_later_frame,
+    read_header,
 )
-from vecindex.store.manifest import LogEntry
+from vecindex.store.manifest import LogEntry, Manifest
 from vecindex.store.state import State
+
+_NAME = re.compile(r"log-(\d+)\.vxl\Z")
+
+Admit: TypeAlias = Callable[[Frame, int | None], None]
 
 
 class LogWriter:
@@ -36,10 +43,13 @@ class LogWriter:
         The log's file name.
     size : int
         Bytes that are valid; whatever follows them is cut off.
+    owner : int
+        The index's number.
     """
 
-    def __init__(self, directory: Directory, name: str, size: int) -> None:
+    def __init__(self, directory: Directory, name: str, size: int, owner: int = 0) -> None:
         self.name = name
+        self._owner = owner
         self.size = size
         self.synced = 0
         self.failed = False
@@ -56,7 +66,14 @@ class LogWriter:
         self._append(REMOVE, {"ids": list(ids)}, sequence, None)
 
     def _append(self, kind: int, body: object, sequence: int, vectors: Float32Array | None) -> None:
-        buffers, size = encode(kind, body, sequence=sequence, synced=self.synced, vectors=vectors)
+        buffers, size = encode(
+            kind,
+            body,
+            sequence=sequence,
+            synced=self.synced,
+            vectors=vectors,
+            owner=self._owner,
+        )
         self._appender.append(buffers)
         self.size += size
 
@@ -77,6 +94,7 @@ class LogWriter:
         failed, self.failed = self.failed, True  # in case this is interrupted
         with suppress(OSError):
             self._appender.truncate(size)
+            self._appender.sync()  # or a crash could bring it back
             self.size = size
             self.synced = min(self.synced, size)
             self.failed = failed
@@ -86,7 +104,9 @@ class LogWriter:
         self._appender.close()
 
 
-def replay(directory: Directory, state: State) -> tuple[State, str | None]:
+def replay(
+    directory: Directory, state: State, admit: Admit | None = None
+) -> tuple[State, str | None]:
     """Return the state after all logged operations that it does not include yet.
 
     Parameters
@@ -95,6 +115,8 @@ def replay(directory: Directory, state: State) -> tuple[State, str | None]:
         The index directory.
     state : State
         As of some offset of the last log, or with no log applied (`offset` 0).
+    admit : callable or None
+        Is asked before an operation is applied, with the index's dimension; may raise ValueError.
 
     Returns
     -------
@@ -111,15 +133,54 @@ def replay(directory: Directory, state: State) -> tuple[State, str | None]:
     *closed, active = state.manifest.logs
     for log, following in zip(closed, state.manifest.logs[1:], strict=True):
         if state.sequence < following.sequence:
-            for frame in read_log(directory, log, state.sequence):
-                state = state.apply(frame)
+            owner = state.manifest.owner
+            for frame in read_log(directory, log, state.sequence, owner=owner):
+                state = _apply(directory, log, state, frame, admit)
             state = replace(state, offset=0, last=(0, b""))
     try:
-        for frame in read_log(directory, active, state.sequence, state.offset, state.last):
-            state = state.apply(frame)
+        for frame in read_log(
+            directory,
+            active,
+            state.sequence,
+            state.offset,
+            state.last,
+            owner=state.manifest.owner,
+        ):
+            state = _apply(directory, active, state, frame, admit)
     except TornLogError as torn:
         return state, str(torn)
     return state, None
+
+
+def _apply(
+    directory: Directory, log: LogEntry, state: State, frame: Frame, admit: Admit | None
+) -> State:
+    try:
+        if admit is not None:
+            admit(frame, state.manifest.dim)
+        return state.apply(frame)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise CorruptIndexError(
+            f"{directory.path / log.name} is damaged at offset {state.offset}: operation "
+            f"{frame.sequence} cannot be applied: {error}"
+        ) from error
+
+
+def newer_log(directory: Directory, manifest: Manifest) -> str | None:
+    """Return the name of a log that only a later manifest can have named, None if there is none.
+
+    A log is not written to before the manifest that names it is on stable storage.
+    """
+    with suppress(FileNotFoundError, PermissionError):
+        for name in directory.names():
+            found = _NAME.match(name)
+            if found is None or int(found[1]) < manifest.next_file:
+                continue
+            with suppress(BadFrameError):
+                data = np.frombuffer(directory.read(name), dtype=np.uint8)
+                if read_header(data, 0, name)[-1] == manifest.owner:
+                    return name
+    return None
 
 
 class TornLogError(Exception):
@@ -132,6 +193,8 @@ def read_log(
     sequence: int,
     offset: int = 0,
     last: tuple[int, bytes] = (0, b""),
+    *,
+    owner: int = 0,
 ) -> Iterator[Frame]:
     """Yield the frames of one log from `offset` on, numbered from `sequence`.
 
@@ -168,6 +231,10 @@ def read_log(
             raise TornLogError(
                 f"{len(data) - at} bytes of an unfinished write at the end of {log.name}"
             ) from error
+        if frame.owner != owner:  # whole, so no torn write
+            raise CorruptIndexError(
+                f"{path} is damaged at offset {begin + at}: this is the log of another index"
+            )
         yield frame
         at += frame.size
         sequence += 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vecindex.errors import CorruptIndexError, IndexPathError
-from vecindex.store.files import Directory, FileEntry
+from vecindex.store.files import Directory, FileEntry, check_name
 from vecindex.store.frames import FORMAT, MANIFEST, BadFrameError, decode, encode
 
 NAME = "MANIFEST"
@@ -35,6 +35,10 @@ class LogEntry:
     sequence: int
     size: int | None = None
     synced: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a name that could leave the directory."""
+        check_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Manifest:
         What `auto` chose and tried, and for how many rows.
     queries : FileEntry or None
         Queries to calibrate with, as a vectors file; None takes rows.
+    owner : int
+        A random number that the frames of this index's logs have, too.
     """
 
     generation: int
@@ -112,6 +118,7 @@ class Manifest:
     structure: StructureEntry | None = None
     choice: dict[str, Any] | None = None
     queries: FileEntry | None = None
+    owner: int = 0
 
     def files(self) -> list[FileEntry]:
         """Return the entries of all immutable files."""
@@ -136,8 +143,13 @@ class Manifest:
 
 def write_manifest(directory: Directory, manifest: Manifest) -> None:
     """Replace the manifest atomically; when this returns, the new state is durable."""
+    directory.write(NAME, manifest_bytes(manifest))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return what the manifest's file holds."""
     buffers, _ = encode(MANIFEST, _to_dict(manifest), sequence=manifest.generation)
-    directory.write(NAME, b"".join(buffers))
+    return b"".join(buffers)
 
 
 def read_manifest(directory: Directory) -> Manifest:
@@ -205,6 +217,7 @@ def _to_dict(manifest: Manifest) -> dict[str, Any]:
         },
         "choice": manifest.choice,
         "queries": None if manifest.queries is None else manifest.queries.to_list(),
+        "owner": manifest.owner,
     }
 
 
@@ -241,4 +254,5 @@ def _from_dict(data: dict[str, Any]) -> Manifest:
         ),
         choice=data.get("choice"),
         queries=None if data.get("queries") is None else FileEntry(*data["queries"]),
+        owner=data.get("owner", 0),
     )

@@ -14,11 +14,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import accumulate, islice, pairwise
 
 import numpy as np
 
 from vecindex.arrays import Int64Array
+from vecindex.errors import CorruptIndexError
 from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
 from vecindex.store.frames import ALIGN, FORMAT
 
@@ -77,7 +79,7 @@ class RecordsFile:
         self.file = MappedFile(directory, entry)
         self.count = count
         self._blocks = -(-count // RECORDS_PER_BLOCK)
-        table_start = entry.size - (self._blocks + 1) * 8 - 4
+        table_start = self._table_start = entry.size - (self._blocks + 1) * 8 - 4
         if table_start < ALIGN:
             raise self.file.corrupt(0, f"it is too small for {count} records")
         self._data = self.file.data.data  # a memoryview: slices of it cost a tenth of an array's
@@ -105,13 +107,45 @@ class RecordsFile:
 
     def _read(self, block: int) -> tuple[tuple[int, ...], bytes]:
         """Return a block's record bounds and payload, checked."""
+        # The manifest's checksums, too: a block at another one's place has its own right.
+        self.file.check(self._table_start + block * 8, self._table_start + block * 8 + 16)
         start, stop = _BOUNDS.unpack_from(self._table, block * 8)
-        if not ALIGN <= start < stop <= self.file.entry.size:
-            raise self.file.corrupt(self.file.entry.size - len(self._table), "bad block table")
+        if not (start >= ALIGN and start + _BLOCK.size <= stop <= self._table_start):
+            raise self.file.corrupt(self._table_start + block * 8, "bad block table")
+        self.file.check(start, stop)
+        return self._unpack(block, start, stop)
+
+    def salvage(self, *, alone: bool) -> Iterator[list[bytes] | None]:
+        """Yield the records of each block that is whole, None for any other.
+
+        `alone` asks only a block's own checksum, which holds at another one's place, too: compare
+        the ids of its records. Otherwise what is around it must be as written.
+        """
+        end = ALIGN  # of the block before, where the next one begins if the table is damaged
+        for block in range(self._blocks):
+            found = None
+            listed = _BOUNDS.unpack_from(self._table, block * 8)
+            for start, stop in (listed, self._bounds_at(end)) if alone else (listed,):
+                if not (start >= ALIGN and start + _BLOCK.size <= stop <= self._table_start):
+                    continue
+                end = stop
+                with suppress(CorruptIndexError):
+                    ends, payload = self._unpack(block, start, stop) if alone else self._read(block)
+                    found = [payload[first:last] for first, last in pairwise(ends)]
+                    break
+            yield found
+
+    def _bounds_at(self, start: int) -> tuple[int, int]:
+        """Return where a block that begins at `start` says that it ends."""
+        if start + _BLOCK.size > self._table_start:
+            return 0, 0
+        return start, start + _BLOCK.size + int(_BLOCK.unpack_from(self._data, start)[1])
+
+    def _unpack(self, block: int, start: int, stop: int) -> tuple[tuple[int, ...], bytes]:
         crc, size = _BLOCK.unpack_from(self._data, start)
         rest = self._data[start + _BLOCK.size : stop].tobytes()
-        if size != len(rest) or zlib.crc32(rest) != crc:
-            raise self.file.corrupt(start, f"checksum mismatch in the block of records {block}")
         count = min(RECORDS_PER_BLOCK, self.count - block * RECORDS_PER_BLOCK)
+        if size != len(rest) or size < 4 * count or zlib.crc32(rest) != crc:
+            raise self.file.corrupt(start, f"checksum mismatch in the block of records {block}")
         ends = _FULL if count == RECORDS_PER_BLOCK else struct.Struct(f"<{count}I")
         return (0, *ends.unpack_from(rest)), rest[count * 4 :]

@@ -102,6 +102,7 @@ class Segment:
         self.ids = self._ids.ids
         self.find = self._ids.find
         self.column = self._ids.column
+        self.check_ids = self._ids.check_sections
         self.records = self._records.get
         self.scan_records = self._records.scan
         self.check_rows = self._vectors.check_rows

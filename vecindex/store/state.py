@@ -204,6 +204,8 @@ def _load_dead(directory: Directory, manifest: Manifest) -> list[BoolArray | Non
         return [None] * len(counts)
     file = MappedFile(directory, manifest.dead)
     file.check()
+    if len(file.data) != -(-sum(counts) // 8):
+        raise file.corrupt(0, f"{len(file.data)} bytes are no bitmap of {sum(counts)} rows")
     marks = np.unpackbits(file.data, count=sum(counts), bitorder="little").view(np.bool_)
     pieces = np.split(marks, np.cumsum(counts)[:-1])
     return [piece if piece.any() else None for piece in pieces]

@@ -23,7 +23,7 @@ from vecindex.results import Id
 from vecindex.store import lock
 from vecindex.store import manifest as manifests
 from vecindex.store.files import Directory, FileEntry, FileWriter
-from vecindex.store.log import LogWriter, replay
+from vecindex.store.log import LogWriter, newer_log, replay
 from vecindex.store.manifest import (
     LogEntry,
     Manifest,
@@ -33,8 +33,14 @@ from vecindex.store.manifest import (
 )
 from vecindex.store.rewrite import Poll, Source, rewrite
 from vecindex.store.state import State, load_state, pack_dead
+from vecindex.store.untrusted import (
+    UntrustedDirectory,
+    admit_frame,
+    admit_manifest,
+    admit_segments,
+)
 
-_OURS = re.compile(
+OURS = re.compile(
     r"(log-\d+\.vxl|rows-\d+\.vxr|vectors-\d+\.f32|ids-\d+\.vxi|dead-\d+\.vxd|"
     r"columns-\d+\.arrow|structure-\d+\.faiss|queries-\d+\.f32|MANIFEST\.tmp)\Z"
 )
@@ -51,10 +57,14 @@ class Store:
 
     state: State
 
-    def __init__(self, directory: Directory, *, writable: bool, sync: bool) -> None:
-        self.directory = directory
+    def __init__(
+        self, directory: Directory, *, writable: bool, sync: bool, trusted: bool = True
+    ) -> None:
+        self.directory = directory if trusted else UntrustedDirectory(directory.path)
         self.writable = writable
         self.sync = sync
+        self.trusted = trusted
+        """False: caches are left alone, and the rest is looked at before it is used."""
         self.notes: list[str] = []
         self._lock = threading.RLock()
         self._writer_lock: lock.WriterLock | None = None
@@ -90,7 +100,9 @@ class Store:
             log = LogEntry(_log_name(1), 0)
             directory.create(log.name).close()
             directory.sync()
-            write_manifest(directory, replace(manifest, generation=1, next_file=2, logs=(log,)))
+            owner = int.from_bytes(os.urandom(4), "little")
+            fresh = replace(manifest, generation=1, next_file=2, logs=(log,), owner=owner)
+            write_manifest(directory, fresh)
             store._open_writer()
         except BaseException:
             store.close()
@@ -98,8 +110,12 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, directory: Directory, *, writable: bool, sync: bool) -> Store:
+    def open(
+        cls, directory: Directory, *, writable: bool, sync: bool, trusted: bool = True
+    ) -> Store:
         """Return the store of an existing index, recovered if need be.
+
+        What is not `trusted` can only be read.
 
         Raises
         ------
@@ -110,7 +126,7 @@ class Store:
         CorruptIndexError, FormatVersionError
             If it cannot be read.
         """
-        store = cls(directory, writable=writable, sync=sync)
+        store = cls(directory, writable=writable, sync=sync, trusted=trusted)
         read_manifest(store.directory)  # before the lock file is touched
         try:
             if writable:
@@ -127,7 +143,10 @@ class Store:
         torn = self._load_newest()
         if torn:
             self.note(f"dropped {torn}; it was never acknowledged as durable")
-        self._log = LogWriter(self.directory, self.state.manifest.logs[-1].name, self.state.offset)
+        manifest = self.state.manifest
+        self._log = LogWriter(
+            self.directory, manifest.logs[-1].name, self.state.offset, manifest.owner
+        )
         self._log.sync()
         self._next_file = self.state.manifest.next_file
         self.sweep()
@@ -146,10 +165,12 @@ class Store:
                     self._seal_log(log)
             finally:
                 self._log = self._writer_lock = None
-                if log is not None:
-                    log.close()
-                if writer_lock is not None:
-                    writer_lock.release()
+                try:
+                    if log is not None:
+                        log.close()
+                finally:
+                    if writer_lock is not None:
+                        writer_lock.release()
 
     def _seal_log(self, log: LogWriter) -> None:
         """Record how much of the log is synced: damage to it can then not pass for a torn write."""
@@ -166,9 +187,15 @@ class Store:
         for _ in range(_LOAD_TRIES):
             self._stamp = self._manifest_stamp()
             manifest = read_manifest(self.directory)
+            before = getattr(self, "state", None)
             try:
-                state = self._load(manifest, getattr(self, "state", None))
-                state, torn = replay(self.directory, state)
+                if self.trusted:
+                    state = self._load(manifest, before)
+                else:
+                    state = self._load(admit_manifest(manifest), before)
+                    admit_segments(state, before)
+                state, torn = self._replay(state)
+                newer = newer_log(self.directory, manifest)
             except FileNotFoundError as error:
                 if self._stamp == self._manifest_stamp():
                     raise CorruptIndexError(
@@ -176,9 +203,17 @@ class Store:
                     ) from error
                 continue  # a writer committed in between: its new manifest names other files
             if self._stamp == self._manifest_stamp():
+                if newer is not None:
+                    raise CorruptIndexError(
+                        f"{self.directory.path / manifests.NAME} is damaged at offset 0: it is "
+                        f"older than {newer}, which holds operations that it does not know of"
+                    )
                 self.state = state
                 return torn
         raise StorageFailedError(f"{self.directory.path} changes faster than it can be read")
+
+    def _replay(self, state: State) -> tuple[State, str | None]:
+        return replay(self.directory, state, None if self.trusted else admit_frame)
 
     def _load(self, manifest: Manifest, reuse: State | None) -> State:
         return load_state(self.directory, manifest, reuse, self.note)
@@ -196,7 +231,7 @@ class Store:
                 self._load_newest()
             else:
                 try:
-                    self.state, torn = replay(self.directory, self.state)
+                    self.state, torn = self._replay(self.state)
                 except (FileNotFoundError, CorruptIndexError):
                     torn = "the log"
                 if torn:  # the writer is in the middle of a call, or took one back that we saw
@@ -290,17 +325,18 @@ class Store:
                 return frozen
             log.sync()
             name = _log_name(self.next_number())
-            self.directory.create(name).close()
-            fresh = LogWriter(self.directory, name, 0)
-            stamp = self._manifest_stamp()
+            stamp, fresh = self._manifest_stamp(), None
             try:
+                self.directory.create(name).close()
+                fresh = LogWriter(self.directory, name, 0, frozen.manifest.owner)
                 *closed, active = frozen.manifest.logs
                 logs = (*closed, replace(active, size=log.size), LogEntry(name, frozen.sequence))
                 self._commit(replace(frozen.manifest, logs=logs))
                 self._log, self.state = fresh, replace(self.state, offset=0)
             except BaseException:
-                if stamp == self._manifest_stamp():  # the new log belongs to no manifest
+                if fresh is not None:
                     fresh.close()
+                if stamp == self._manifest_stamp():  # the new log belongs to no manifest
                     self.directory.remove(name)
                 raise
             log.close()
@@ -395,7 +431,7 @@ class Store:
                 return  # the manifest on disk may be one that we do not know
             wanted = self.state.manifest.names()
             for name in self.directory.names():
-                if _OURS.match(name) and name not in wanted:
+                if OURS.match(name) and name not in wanted:
                     self.directory.remove(name)
 
     def _write_dead(
@@ -405,8 +441,12 @@ class Store:
         if packed is None:
             return None
         writer = self.new_file("dead", "vxd")
-        writer.write(packed)
-        return writer.finish()
+        try:
+            writer.write(packed)
+            return writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
 
     def _commit(self, manifest: Manifest) -> None:
         """Write the manifest as the next generation."""
