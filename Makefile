@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS ?= $(BIN)/python
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench torture clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,12 @@ bench: $(INSTALLED)  ## vecindex beside what is installed, and its own cost, on 
 	$(BIN)/python -m benchmarks.promise --seeds 5
 	$(BIN)/python -m benchmarks.cost
 	$(BIN)/python -m benchmarks.report
+
+torture: $(INSTALLED)  ## the longer runs of what must survive: resumable, results added up
+	$(BIN)/python -m tests.torture crash --seconds 600 --out tests/torture/results/crash.json
+	$(BIN)/python -m tests.torture faults --seconds 600 --out tests/torture/results/faults.json
+	$(BIN)/python -m tests.torture disks --seconds 600 --out tests/torture/results/disks.json
+	$(BIN)/python -m tests.torture.fuzz --seconds 600
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis vecindex-demo.vx

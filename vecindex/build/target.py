@@ -141,8 +141,7 @@ class Target:
     def finish(self) -> None:
         """Give the closed index its name."""
         if not self.updates:
-            self.path.rename(self.out)
-            Directory(self.out.parent).sync()
+            Directory(self.path).move(self.out)
 
     def _advice(self, rows: int, error: BaseException) -> str:
         what = f"{self.path} holds {rows:,} rows"

@@ -182,8 +182,7 @@ def fetch_index(
         if problems:
             found = "; ".join(f"{one.file} at {one.offset}: {one.what}" for one in problems)
             raise CorruptIndexError(f"{repo_id} is damaged, nothing was kept: {found}")
-        whole.replace(path)
-        Directory(path.parent).sync()
+        Directory(whole).move(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -152,8 +152,8 @@ def read_header(data: UInt8Array, offset: int, name: str) -> tuple[int, ...]:
 def well_formed(data: UInt8Array | bytes) -> None:
     """Raise unless the bytes are one msgpack object; makes none.
 
-    Whoever unpacks believes the counts that he reads and makes room for so many entries, at every
-    depth anew. Here they are held against the bytes that are there.
+    Before 1.2 msgpack makes room for as many entries as a count says, at every depth anew: 1 MB
+    can ask for 7 GB. Here the counts are held against the bytes that are there.
     """
     unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(data)))
     unpacker.feed(data)

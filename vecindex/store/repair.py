@@ -8,20 +8,20 @@ old ones until the manifest is replaced, so an interrupted repair is begun again
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vecindex.arrays import HEADER_BYTES, BoolArray, UInt8Array
+from vecindex.arrays import BoolArray
 from vecindex.errors import CorruptIndexError
 from vecindex.results import Id, Problem, RepairReport
 from vecindex.store.check import check_directory
 from vecindex.store.codec import DEAD_RECORD, unpack_record
 from vecindex.store.columns import derive_columns, has_arrow, write_columns
-from vecindex.store.files import BLOCK_BYTES, Directory, FileEntry, FileWriter, MappedFile
-from vecindex.store.frames import ALIGN, PUT, REMOVE, BadFrameError, Frame, decode, read_header
+from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.frames import Frame
 from vecindex.store.ids import IdColumn, IdTable, write_ids
 from vecindex.store.lock import WriterLock
 from vecindex.store.log import TornLogError, read_log
@@ -33,8 +33,9 @@ from vecindex.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from vecindex.store.records import RECORDS_PER_BLOCK, RecordsFile, write_records
+from vecindex.store.records import RecordsFile, write_records
 from vecindex.store.rewrite import Source, rewrite
+from vecindex.store.salvage import Salvaging, each_record, picked, whole_frames, whole_rows
 from vecindex.store.state import State, load_state, pack_dead
 from vecindex.store.store import OURS, Store
 from vecindex.store.vectors import VectorsFile, write_vectors
@@ -104,40 +105,11 @@ def _manifest(directory: Directory) -> Manifest:
         ) from error
 
 
-class _Salvaging(Directory):
-    """A directory whose files have the bytes that they should, zeros where none are left."""
-
-    def __init__(self, directory: Directory, manifest: Manifest) -> None:
-        super().__init__(directory.path)
-        self._sizes = {entry.name: entry.size for entry in manifest.files()}
-
-    def map(self, name: str, *, private: bool = False) -> UInt8Array:
-        """Return a file's bytes, cut or filled to the size that it had."""
-        size = self._sizes[name]
-        data = np.empty(0, dtype=np.uint8)
-        with suppress(OSError):
-            data = super().map(name, private=private)
-        if len(data) >= size:
-            return data[:size]
-        whole = np.zeros(size, dtype=np.uint8)
-        whole[: len(data)] = data
-        return whole
-
-
 @dataclass
 class _Losses:
     rows: int = 0
     ids: list[Id] = field(default_factory=list)
     operations: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class _Frames:
-    """What is whole of some logs."""
-
-    frames: list[Frame]
-    lost: int
-    unsure: bool  # whether a lost one may have removed rows
 
 
 class _Repair:
@@ -155,7 +127,7 @@ class _Repair:
         self._problems = problems
         self._damaged = {problem.file for problem in problems}
         self._restore = restore_removed
-        self._salvaging = _Salvaging(directory, manifest)
+        self._salvaging = Salvaging(directory, manifest)
         self._next_file = manifest.next_file
         self._lost = _Losses()
 
@@ -243,7 +215,7 @@ class _Repair:
         found: list[Frame] = []
         for log, following in zip(logs, (*logs[1:], None), strict=True):
             end = None if following is None else following.sequence
-            whole = _whole_frames(self._directory, log, self._manifest.owner, end)
+            whole = whole_frames(self._directory, log, self._manifest.owner, end)
             if whole.unsure:
                 self._ask_about_removed(f"{log.name} has lost operations")
             found += whole.frames
@@ -372,13 +344,13 @@ class _Repair:
         vectors = VectorsFile(self._salvaging, entry.vectors, (entry.rows, dim))
         records = RecordsFile(self._salvaging, entry.records, entry.rows)
         table = self._table(entry)
-        whole = _whole_rows(vectors, entry.rows, dim)
+        whole = whole_rows(vectors, entry.rows, dim)
         known: list[Id] | None = None
         if table is not None:
             known = table.ids(np.arange(entry.rows))
             removed = removed | ~table.live()  # those from before the segment was written
         rows, ids = [], []
-        for row, packed in enumerate(_each(records, known is not None)):
+        for row, packed in enumerate(each_record(records, known is not None)):
             if removed[row] or packed == DEAD_RECORD:
                 continue
             found = None if packed is None else unpack_record(packed).id
@@ -404,7 +376,7 @@ class _Repair:
             write_records(
                 self._directory,
                 f"rows-{number}.vxr",
-                _picked(_each(records, known is not None), rows),
+                picked(each_record(records, known is not None), rows),
                 len(kept),
             ),
             write_ids(
@@ -449,32 +421,6 @@ def _id_of(packed: bytes) -> Id | None:
     return None if packed == DEAD_RECORD else unpack_record(packed).id
 
 
-def _whole_rows(vectors: VectorsFile, count: int, dim: int) -> BoolArray:
-    """Return which rows lie in no damaged block."""
-    whole = np.ones(count, dtype=np.bool_)
-    for offset in vectors.file.bad_blocks():
-        first = max(0, offset - HEADER_BYTES) // (4 * dim)
-        last = max(0, offset + BLOCK_BYTES - HEADER_BYTES - 1) // (4 * dim)
-        whole[first : last + 1] = False
-    return whole
-
-
-def _each(records: RecordsFile, alone: bool) -> Iterator[bytes | None]:
-    """Yield the record of each row, None for those that are lost."""
-    left = records.count
-    for block in records.salvage(alone=alone):
-        size = min(RECORDS_PER_BLOCK, left)
-        left -= size
-        yield from [None] * size if block is None else block
-
-
-def _picked(records: Iterator[bytes | None], rows: list[int]) -> Iterator[bytes]:
-    wanted = set(rows)
-    for row, packed in enumerate(records):
-        if packed is not None and row in wanted:
-            yield packed
-
-
 def _newest_only(state: State) -> State:
     """Return the state in which only the newest row of each id is live."""
     dead = list(state.dead)
@@ -487,45 +433,3 @@ def _newest_only(state: State) -> State:
         dead[number] = marks
     removed = sum(int(np.count_nonzero(marks)) for marks in dead if marks is not None)
     return replace(state, dead=tuple(dead), removed=removed)
-
-
-def _whole_frames(directory: Directory, log: LogEntry, owner: int, end: int | None) -> _Frames:
-    """Return the whole frames of a log whose operations are numbered below `end`."""
-    data = np.empty(0, dtype=np.uint8)
-    with suppress(FileNotFoundError):
-        data = np.frombuffer(directory.read(log.name), dtype=np.uint8)
-    frames: list[Frame] = []
-    at = whole = lost = puts = 0
-    expected = log.sequence
-    while at < len(data):
-        frame = _frame_at(data, at, log.name)
-        good = frame is not None and frame.owner == owner and frame.sequence >= expected
-        if frame is None or not good or (end is not None and frame.sequence >= end):
-            puts += _kind_at(data, at) == PUT
-            at += ALIGN
-            continue
-        lost += frame.sequence - expected
-        frames.append(frame)
-        expected = frame.sequence + 1
-        at = whole = at + frame.size
-    if end is not None:
-        lost += max(0, end - expected)
-    elif whole < log.synced:
-        lost += max(1, puts - lost)
-    return _Frames(frames, lost, unsure=puts < lost)
-
-
-def _frame_at(data: UInt8Array, at: int, name: str) -> Frame | None:
-    try:
-        frame = decode(data, at, name)
-    except (BadFrameError, CorruptIndexError):
-        return None
-    return frame if frame.kind in (PUT, REMOVE) else None
-
-
-def _kind_at(data: UInt8Array, at: int) -> int | None:
-    """Return the kind of a damaged frame whose header is whole."""
-    try:
-        return read_header(data, at, "")[0]
-    except BadFrameError:
-        return None

@@ -1,0 +1,1 @@
+"""Directories of every format that was ever released, and what they must answer."""
