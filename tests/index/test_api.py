@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import enum
+import gc
 import math
 import subprocess
 import sys
@@ -1311,3 +1312,25 @@ def test_damaged_data_is_an_error_never_a_wrong_answer(
             errors += 1
         file.write_bytes(good)
     assert errors > 40
+
+
+def test_a_closed_index_leaves_no_file_open(
+    create: Callable[..., VectorIndex], rng: np.random.Generator
+) -> None:
+    index = create()
+    index.add(vectors=rng.standard_normal((100, 8)))
+    index.compact()
+    index.close()
+    path = index.path
+    del index
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            with VectorIndex.open(path) as reader:
+                assert len(reader.search(rng.standard_normal(8), k=3)) == 3
+            del reader
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        gc.enable()

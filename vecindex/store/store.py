@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,7 @@ class Store:
 
     def note(self, text: str) -> None:
         """Keep a remark for `info`, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        _keep_once(self.notes, text)
 
     def close(self) -> None:
         """Release everything; harmless when that was done."""
@@ -216,7 +216,7 @@ class Store:
         return replay(self.directory, state, None if self.trusted else admit_frame)
 
     def _load(self, manifest: Manifest, reuse: State | None) -> State:
-        return load_state(self.directory, manifest, reuse, self.note)
+        return load_state(self.directory, manifest, reuse, partial(_keep_once, self.notes))
 
     def _manifest_stamp(self) -> tuple[int, int, int]:
         return self.directory.stamp(manifests.NAME)
@@ -479,3 +479,10 @@ def _refuse_existing(path: Path) -> None:
 
 def _log_name(number: int) -> str:
     return f"log-{number}.vxl"
+
+
+def _keep_once(notes: list[str], text: str) -> None:
+    # No method: what a state's files call must not hold the store that holds the state, or the
+    # files of a closed index would stay open until garbage is collected.
+    if text not in notes:
+        notes.append(text)
