@@ -288,6 +288,18 @@ def test_hostile_names_in_the_manifest(
     assert not [asked for asked in hub.asked if asked.startswith("GET") and "evil" in asked]
 
 
+@pytest.mark.parametrize("forged", [{"logs": []}, {"segments": "x"}, {"spec": {"kind": "nope"}}])
+def test_a_forged_manifest(
+    forged: dict[str, object], hub: Hub, index: VectorIndex, tmp_path: Path
+) -> None:
+    index.push_index_to_hub("me/kb", token=TOKEN)
+    files = hub.repos["me/kb"].files
+    body = decode(np.frombuffer(files["MANIFEST"], np.uint8), 0, "MANIFEST").body
+    buffers, _ = encode(MANIFEST, {**body, **forged}, sequence=1)
+    files["MANIFEST"] = b"".join(buffers)
+    damaged(hub, index, tmp_path, "MANIFEST")
+
+
 def test_places_that_are_taken(hub: Hub, index: VectorIndex, tmp_path: Path) -> None:
     index.push_index_to_hub("me/kb", token=TOKEN)
     (tmp_path / "copy.vx").mkdir()

@@ -36,7 +36,9 @@ def reopen(path: Path, *, trusted: bool = True) -> VectorIndex:
 
 
 def verify(path: Path) -> VerifyReport:
-    """Read every byte of the index at `path` and return what was found."""
+    """Read every byte of an index from elsewhere and return what was found."""
+    with reopen(path, trusted=False):
+        pass  # what only a forger writes, with checksums to match, is an error here
     with reopen(path) as index:
         return index.verify()
 

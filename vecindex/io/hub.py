@@ -178,7 +178,11 @@ def fetch_index(
         whole.mkdir()
         with _hub(f"cannot fetch {repo_id}"):
             _download(api, repo_id, revision, staging / "download", whole)
-        problems = verify(whole).problems
+        try:
+            problems = verify(whole).problems
+        except CorruptIndexError as error:
+            what = str(error).replace(f"{whole}{os.sep}", "")
+            raise CorruptIndexError(f"{repo_id} is damaged, nothing was kept: {what}") from error
         if problems:
             found = "; ".join(f"{one.file} at {one.offset}: {one.what}" for one in problems)
             raise CorruptIndexError(f"{repo_id} is damaged, nothing was kept: {found}")
