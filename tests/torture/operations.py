@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from vecindex import VectorIndex
+from vecindex import VectorIndex, arrays
 from vecindex.errors import StorageFailedError, StorageFullError
 from vecindex.index import maintenance
 from vecindex.store.log import LogWriter
@@ -122,7 +122,8 @@ class Script:
         return {"ids": list(ids), "texts": texts, "metadata": metadata, "vectors": vectors}
 
     def _put(self, given: dict[str, Any]) -> None:
-        columns = given["ids"], given["texts"], given["metadata"], given["vectors"]
+        stored = arrays.unit_rows(given["vectors"])  # of few dimensions, another last bit
+        columns = given["ids"], given["texts"], given["metadata"], stored
         for value, text, metadata, vector in zip(*columns, strict=True):
             self.rows.pop(value, None)
             self.rows[value] = text, repr(metadata), vector.tobytes()
