@@ -256,9 +256,15 @@ def test_ctrl_c_ends_a_call_whose_requests_hang(api: Api) -> None:
         api.server.holding.wait(10)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        api.embedder(batch_size=1).embed_documents(TEXTS)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # may be ignored in a shell's &
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            api.embedder(batch_size=1).embed_documents(TEXTS)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert api.asked() <= 4
 
 
