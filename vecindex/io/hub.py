@@ -27,11 +27,11 @@ from vecindex.results import VerifyReport
 from vecindex.store.files import Directory
 from vecindex.store.log import TornLogError, read_log
 from vecindex.store.manifest import NAME, Manifest, manifest_bytes, read_manifest
+from vecindex.store.store import OURS
 
 _KIND = "dataset"  # of repository, for rows and for finished indexes
 _DATA = "data/train.parquet"
 _README = "README.md"
-_OURS = re.compile(r"[a-z]+-[0-9]+\.(vxl|vxr|f32|vxi|arrow|vxd|faiss)")
 _TOKEN = re.compile(r"[!-~]+")  # what a header can hold; the client's error would show another
 _HOSTILE = re.compile(r"(^|/)\.{0,2}(/|$)|[\\\x00-\x1f]")  # absolute, empty or dotted parts
 
@@ -126,7 +126,7 @@ def push_index(
         files[NAME] = manifest_bytes(_with_log_size(manifest, Directory(Path(folder))))
         repo_id = _repository(api, repo_id, private)
         card = cards.index_card(repo_id, len(index), index.dim, embedder)
-        stale = [name for name in _tree(api, repo_id, None) if _OURS.fullmatch(name)]
+        stale = [name for name in _tree(api, repo_id, None) if OURS.match(name)]
         gone = [name for name in stale if name not in files]
         return _commit(api, repo_id, {**files, _README: card.encode()}, "Upload index", gone)
 
