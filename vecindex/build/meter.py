@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from vecindex.arrays import Float32Array
 from vecindex.embed import Embedder, Fingerprint, Progress
 from vecindex.embed.chunks import passages
+from vecindex.embed.protocol import count_cut, truncated
 
 _POSITION = re.compile(r"\bpositions? (\d+)")
 
@@ -50,13 +51,12 @@ class MeteredEmbedder:
 
     @property
     def _cut(self) -> int:
-        return int(getattr(self._embedder, "truncated", 0))
+        return truncated(self._embedder)
 
     def count_cut(self, texts: list[str]) -> int:
         """Return how many of some documents are longer than the model reads, if it tells."""
-        count = getattr(self._embedder, "count_cut", None)
         with self._measured():
-            return 0 if count is None else int(count(texts))
+            return count_cut(self._embedder, texts)
 
     def fingerprint(self) -> Fingerprint:
         """Return what identifies the model; may load it."""

@@ -17,7 +17,7 @@ from vecindex.embed.cache_file import CacheFile
 from vecindex.embed.checks import embedding_rows, text_list
 from vecindex.embed.chunks import passages
 from vecindex.embed.fingerprint import Fingerprint
-from vecindex.embed.protocol import Progress
+from vecindex.embed.protocol import Progress, count_cut, truncated
 from vecindex.embed.resolve import resolve
 from vecindex.errors import EmbedderError
 
@@ -100,7 +100,7 @@ class CachedEmbedder:
     @property
     def truncated(self) -> int:
         """Number of documents so far of which the model read the beginning only, found or not."""
-        return int(getattr(self._embedder, "truncated", 0)) + self._found_cut
+        return truncated(self._embedder) + self._found_cut
 
     def fingerprint(self) -> Fingerprint:
         """Return what identifies the model, see `Embedder`; loads it."""
@@ -159,7 +159,7 @@ class CachedEmbedder:
         missing = [digest for digest in first if digest not in found]
         asked = {first[digest] for digest in missing}
         again = [text for position, text in enumerate(todo) if position not in asked]
-        cut = self._count_cut(again) if role == "document" else 0
+        cut = count_cut(self._embedder, again) if role == "document" else 0
         with self._lock:
             self._hits += len(again)
             self._misses += len(missing)
@@ -186,10 +186,6 @@ class CachedEmbedder:
         if role == "query":
             return self._embedder.embed_queries(texts)
         return self._embedder.embed_documents(texts, progress=progress)
-
-    def _count_cut(self, texts: list[str]) -> int:
-        count = getattr(self._embedder, "count_cut", None)
-        return 0 if count is None else int(count(texts))
 
     def _model_number(self) -> int:
         with self._lock:

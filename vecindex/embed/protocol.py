@@ -81,3 +81,14 @@ def is_embedder(candidate: object) -> TypeGuard[Embedder]:
         return False
     missing = object()
     return all(inspect.getattr_static(candidate, name, missing) is not missing for name in _MEMBERS)
+
+
+def truncated(embedder: Embedder) -> int:
+    """Return how many documents an embedder has cut so far, 0 if it does not tell."""
+    return int(getattr(embedder, "truncated", 0))
+
+
+def count_cut(embedder: Embedder, texts: list[str]) -> int:
+    """Return how many of some documents are longer than the model reads, 0 if it does not tell."""
+    count = getattr(embedder, "count_cut", None)
+    return 0 if count is None else int(count(texts))

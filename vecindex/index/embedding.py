@@ -10,6 +10,7 @@ from typing import Any
 from vecindex import embed
 from vecindex.arrays import Float32Array
 from vecindex.embed import Embedder, Fingerprint
+from vecindex.embed.protocol import truncated
 from vecindex.errors import EmbedderError
 from vecindex.index.inputs import embedded_rows
 from vecindex.index.rebase import Progress
@@ -91,7 +92,7 @@ class TextEmbedder:
         """Count what is cut while at least one thread is here: embedders count for all threads."""
         with self._lock:
             if not self._calls:
-                self._cut_before = _truncated(embedder)
+                self._cut_before = truncated(embedder)
             self._calls += 1
         try:
             yield
@@ -99,7 +100,7 @@ class TextEmbedder:
             with self._lock:
                 self._calls -= 1
                 if not self._calls:
-                    self._cut += _truncated(embedder) - self._cut_before
+                    self._cut += truncated(embedder) - self._cut_before
 
     def _checked_embedder(self) -> Embedder:
         self.fingerprint()
@@ -125,8 +126,3 @@ class TextEmbedder:
                 "restored by name: open it with embedder="
             )
         return self._embedder
-
-
-def _truncated(embedder: Embedder) -> int:
-    """Return how many documents an embedder has cut so far, 0 if it does not tell."""
-    return int(getattr(embedder, "truncated", 0))
