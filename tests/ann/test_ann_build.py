@@ -22,7 +22,16 @@ from ann_data import (
     recall,
 )
 
-from vecindex.ann import BuildInterrupted, Structure, build, flat_codes, hnsw, ivf_build, scan
+from vecindex.ann import (
+    BuildInterrupted,
+    Structure,
+    build,
+    flat_codes,
+    hnsw,
+    ivf_build,
+    ivf_pq,
+    scan,
+)
 from vecindex.ann.flat_codes import FlatScan
 from vecindex.ann.ivf import Ivf, IvfSq
 from vecindex.ann.ivf_pq import IvfPq
@@ -192,7 +201,7 @@ def test_a_base_over_more_rows_is_not_used(plain: Case, mapped: Mapper) -> None:
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make structures out of small chunks of rows."""
-    for module in (flat_codes, hnsw, ivf_build, scan):
+    for module in (flat_codes, hnsw, ivf_build, ivf_pq, scan):
         monkeypatch.setattr(module, "_CHUNK", 700)
 
 

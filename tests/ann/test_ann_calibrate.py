@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,35 @@ def test_rows_are_held_out_of_graphs(name: str, built: Builder) -> None:
     trial = module._Trial(case.structure, asked, Holdout(case.structure, asked.own))
     held_out = trial.measure(group, LowerBound(10, 0.99))[-1]
     assert held_out.recall < Direct(asked).recall(case.structure, group[-1]) - 0.03
+
+
+def test_a_scan_that_is_known_is_not_measured_again(
+    built: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, scan = built("ivf/pq4", DIM).structure, built("flat/pq4", DIM).structure
+    asked = asked_of(built("ivf/pq4", DIM))
+    known = calibrate(scan, asked)
+    fresh = calibrate(lists, asked)
+    measured_groups: list[Params] = []
+    measure = module._Trial.measure
+
+    def watched(trial: Any, group: Any, *rest: Any) -> Any:
+        """Note what is measured."""
+        measured_groups.append(group[0])
+        return measure(trial, group, *rest)
+
+    monkeypatch.setattr(module._Trial, "measure", watched)
+    again = calibrate(lists, asked, scan=known)
+    assert measured_groups
+    assert not any(lists.scans(params) for params in measured_groups)
+    nlist = lists.nlist
+    scans = [{p.params["rescore"]: (p.recall, p.bound, p.latency_ms)
+              for p in curve.points if p.params.get("nprobe", nlist) == nlist}
+             for curve in (known, again, fresh)]  # fmt: skip
+    assert scans[1] == scans[0]
+    assert scans[1].keys() == scans[2].keys()
+    for rescore, (recall, bound, _) in scans[1].items():
+        assert (recall, bound) == pytest.approx(scans[2][rescore][:2], abs=0.01)
 
 
 @pytest.mark.parametrize(("name", "dim"), CASES)

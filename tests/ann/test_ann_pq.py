@@ -62,6 +62,22 @@ def test_codes_are_the_nearest_words() -> None:
     np.testing.assert_allclose(own, distances.min(axis=2), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dim", [10, 128])
+def test_words_do_not_depend_on_the_threads(dim: int) -> None:
+    rows = clustered(300, seed=1, dim=dim)
+    wide = padded(rows)
+    whole = faiss.IndexPQ(wide.shape[1], wide.shape[1] // 4, 4, faiss.METRIC_INNER_PRODUCT)
+    whole.pq.cp.seed, whole.pq.cp.min_points_per_centroid = 1234, 1
+    sample = np.random.default_rng(1234).choice(300, 300, replace=False)
+    whole.train(wide[np.sort(sample)])
+    for threads in (1, 2, 3):
+        words = codebook.train(rows, threads)
+        assert words.is_trained
+        np.testing.assert_array_equal(
+            faiss.vector_to_array(words.pq.centroids), faiss.vector_to_array(whole.pq.centroids)
+        )
+
+
 def test_codes_do_not_depend_on_the_rows_around_them() -> None:
     rows = clustered(200, seed=1, dim=33)
     scan, codes = scan_of(rows)

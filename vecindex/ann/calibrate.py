@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -32,6 +32,7 @@ def calibrate(
     asked: Questions,
     *,
     confidence: float = 0.99,
+    scan: Calibration | None = None,
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Calibration:
@@ -46,6 +47,9 @@ def calibrate(
         asked as if they were not there (`Holdout`): none finds itself.
     confidence : float
         Of each point's lower bound, one-sided.
+    scan : Calibration or None
+        Of a `FlatScan` by these questions, if the structure's own scan is the same: its points are
+        taken instead of measured again.
     progress : callable or None
         Called with groups of points measured and groups in total.
     should_stop : callable or None
@@ -76,7 +80,7 @@ def calibrate(
     costs = Costs(asked.row_us, 0.0)
     if not asked.empty:
         trial = _Trial(structure, asked, Holdout(structure, asked.own[asked.own >= 0]))
-        points = list(_climb(trial, confidence, watch))
+        points = list(_climb(trial, confidence, () if scan is None else scan.points, watch))
         costs = trial.costs(costs)
     return Calibration(
         kind=structure.kind,
@@ -108,8 +112,11 @@ def _params(structure: Structure, point: OperatingPoint) -> Params:
     return type(sample)(**point.params)
 
 
-def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[OperatingPoint]:
+def _climb(
+    trial: _Trial, confidence: float, known: Sequence[OperatingPoint], watch: Watch
+) -> Iterator[OperatingPoint]:
     """Yield points, group after group, until more cost buys nothing."""
+    by_rescore = {point.params["rescore"]: point for point in known}
     grid = trial.structure.grid()
     scanned: list[OperatingPoint] = []
     bound, exact_ms = trial.bound(confidence), trial.asked.exact_ms
@@ -117,7 +124,10 @@ def _climb(trial: _Trial, confidence: float, watch: Watch) -> Iterator[Operating
     for number, group in enumerate(grid):
         watch.check()
         if trial.structure.scans(group[0]):
-            scanned = trial.measure(group, trial.bound(confidence))  # errs in ways of its own
+            if known:
+                scanned = [replace(by_rescore[p.rescore or 0], params=_plain(p)) for p in group]
+            else:
+                scanned = trial.measure(group, trial.bound(confidence))  # errs in ways of its own
             yield from scanned
             watch.report(number + 1, len(grid))
             continue

@@ -11,6 +11,7 @@ from vecindex.ann.base import BuildInterrupted, Progress, ShouldStop, Structure
 from vecindex.ann.calibrate import calibrate
 from vecindex.ann.flat import LiveMask
 from vecindex.ann.flat_codes import FlatScan
+from vecindex.ann.ivf_pq import IvfPq
 from vecindex.ann.questions import Questions, questions
 from vecindex.ann.structures import build
 from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows
@@ -166,10 +167,11 @@ class _Race:
             verdict = f"given up after the {self._budget.build_s:g} s of the budget"
             self._others.append(Tried(spec_name(spec), verdict))
             return
-        build_s = time.perf_counter() - start
-        if isinstance(base, FlatScan) and isinstance(spec, IvfSpec):
-            build_s += self._best.tried.build_s or 0.0  # the scan is part of both
-        calibration = calibrate(structure, self._asked, should_stop=self._should_stop)
+        build_s, scan = time.perf_counter() - start, None
+        if isinstance(base, FlatScan) and isinstance(structure, IvfPq):  # the scan is part of both
+            build_s += self._best.tried.build_s or 0.0
+            scan = self._best.calibration
+        calibration = calibrate(structure, self._asked, scan=scan, should_stop=self._should_stop)
         point = calibration.cheapest(self._target)
         tried = _tried(spec_name(spec), build_s, structure.size_bytes, point)
         reason = self._against(build_s, structure.size_bytes, point)

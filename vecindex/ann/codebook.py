@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vecindex.ann.native import faiss
-from vecindex.ann.threads import use_threads
+from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
 _BITS = 4
@@ -46,18 +46,20 @@ def padded(rows: Float32Array) -> Float32Array:
     return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, missing))))
 
 
-def train(rows: Float32Array) -> Any:
+def train(rows: Float32Array, threads: int | None = None) -> Any:
     """Return an empty `faiss.IndexPQ` whose words are made from a seeded sample of the rows.
 
     Parameters
     ----------
     rows : ndarray of float32, shape (n, dim)
         At least one; not modified.
+    threads : int or None
+        None takes all cores.
 
     Returns
     -------
     faiss.IndexPQ
-        Trained, of the padded dimension.
+        Trained, of the padded dimension; the same for any number of threads.
     """
     count = min(len(rows), _TRAINING_ROWS)
     chosen = np.random.default_rng(_SEED).choice(len(rows), count, replace=False)
@@ -67,11 +69,22 @@ def train(rows: Float32Array) -> Any:
         sample = np.resize(sample, (words, sample.shape[1]))
     dim = sample.shape[1]
     index = faiss.IndexPQ(dim, dim // _DIMS, _BITS, faiss.METRIC_INNER_PRODUCT)
-    index.pq.cp.seed = _SEED
-    index.pq.cp.min_points_per_centroid = 1
-    index.pq.cp.max_points_per_centroid = _TRAINING_ROWS // words
-    use_threads(1)  # each sub-quantizer is too small a task for several
-    index.train(sample)
+    centroids = np.empty((index.pq.M, words * _DIMS), np.float32)
+
+    def train_some(quantizers: slice) -> None:
+        """Make the words of some sub-quantizers, which know nothing of each other."""
+        columns = slice(_DIMS * quantizers.start, _DIMS * quantizers.stop)
+        count = quantizers.stop - quantizers.start
+        part = faiss.ProductQuantizer(_DIMS * count, count, _BITS)
+        part.cp.seed = _SEED
+        part.cp.min_points_per_centroid = 1
+        part.cp.max_points_per_centroid = _TRAINING_ROWS // words
+        part.train(np.ascontiguousarray(sample[:, columns]))
+        centroids[quantizers] = faiss.vector_to_array(part.centroids).reshape(count, -1)
+
+    in_pieces(train_some, index.pq.M, threads)  # each is too small a task for several threads
+    faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
+    index.is_trained = True
     return index
 
 

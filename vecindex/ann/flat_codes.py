@@ -186,7 +186,8 @@ def build_flat(
     words, trained = None, len(rows)
     if isinstance(base, FlatScan) and len(rows) <= 2 * base.trained:
         words, trained = codebook.empty_like(base.scan.index), base.trained
-    return FlatScan(Scan.build(words or codebook.train(rows), rows, threads, watch), trained)
+    words = words or codebook.train(rows, threads)
+    return FlatScan(Scan.build(words, rows, threads, watch), trained)
 
 
 def training_rows(rows: Float32Array) -> Float32Array:

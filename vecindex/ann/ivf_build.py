@@ -15,7 +15,7 @@ from vecindex.ann.ivf_pq import IvfPq, assign, fill
 from vecindex.ann.native import faiss
 from vecindex.ann.scan import Scan
 from vecindex.ann.threads import use_threads
-from vecindex.arrays import Float32Array, Int64Array, MappedRows
+from vecindex.arrays import Float32Array, MappedRows
 from vecindex.spec import IvfSpec
 
 _CHUNK = 16_384  # rows put into lists between two looks at the clock
@@ -92,7 +92,7 @@ def build_ivf(
         if isinstance(base, FlatScan) and base.rows == len(rows):
             return _build_pq(rows, quantizer, base.scan, base.trained, watch)
         words = codebook.empty_like(usable.index) if isinstance(usable, IvfPq) else None
-        words = codebook.train(rows) if words is None else words
+        words = codebook.train(rows, threads) if words is None else words
         scan = Scan.build(words, rows, threads, watch)
         use_threads(threads)
         return _build_pq(rows, quantizer, scan, trained, watch)
@@ -161,8 +161,6 @@ def _build_pq(rows: Float32Array, quantizer: Any, scan: Scan, trained: int, watc
         centroids = codebook.padded(quantizer.reconstruct_n(0, quantizer.ntotal))
         quantizer = faiss.IndexFlatIP(centroids.shape[1])
         quantizer.add(centroids)
-    lists: Int64Array = np.empty((2, len(rows)), np.int64)
-    for chunk in watch.chunks(0, len(rows), _CHUNK):
-        lists[:, chunk] = assign(quantizer, codebook.padded(rows[chunk]))
+    lists = assign(quantizer, rows, watch)
     codes = codebook.unpack(scan.index, np.arange(len(rows)))
     return IvfPq(fill(quantizer, scan.index, codes, lists), scan, trained, (quantizer,))
