@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from numpydoc.validate import validate
 
@@ -9,7 +11,7 @@ from vecindex import VectorIndex
 
 METHODS = sorted(
     name
-    for name, value in vars(VectorIndex).items()
+    for name, value in inspect.getmembers(VectorIndex)
     if not name.startswith("_") and not isinstance(value, property)
 )
 WANTED = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "YD01"}
@@ -17,7 +19,7 @@ WANTED = {"GL08", "SS03", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "YD01"
 
 def test_the_public_class_is_about_twenty_methods_and_some_ways_in_and_out() -> None:
     assert {"create", "open", "add", "search", "optimize", "verify", "close"} <= set(METHODS)
-    assert len(METHODS) <= 29
+    assert len(METHODS) <= 30
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -652,6 +652,7 @@ READS: dict[str, Callable[[VectorIndex], object]] = {
     "info": lambda index: index.info(),
     "verify": lambda index: index.verify(),
     "refresh": lambda index: index.refresh(),
+    "snapshot": lambda index: index.snapshot(index.path.with_suffix(".snapshot")),
     "to_dataset": lambda index: index.to_dataset(),
     "to_parquet": lambda index: index.to_parquet(
         index.path.with_suffix(".parquet"), vectors="only"
@@ -705,7 +706,7 @@ def test_a_closed_index_answers_nothing(
 
 def test_public_methods_are_all_among_those_tried() -> None:
     tried = {name.split()[0] for name in [*READS, *WRITES]}
-    public = {name for name in vars(VectorIndex) if not name.startswith("_")}
+    public = {name for name in dir(VectorIndex) if not name.startswith("_")}
     facts_of_a_closed_one = {"path", "mode", "dim", "closed", "close"}
     makers = {"create", "open", "from_dataset", "from_hub", "import_faiss", "repair"}
     on_the_hub = {"push_to_hub", "push_index_to_hub"}  # tests/io/test_hub.py

@@ -1,6 +1,7 @@
-"""Several processes at once: readers beside a writer, and writers killed at any moment.
+"""Several processes at once: readers beside a writer.
 
-The scripts of the child processes are `reader.py`, `writer.py` and `killed.py` in `children/`.
+The scripts of the child processes are `reader.py` and `writer.py` in `children/`. Processes that
+are killed are in `tests/torture`, in `test_kills.py` and `test_soak.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import pytest
 from vecindex import VectorIndex
 
 CHILDREN = Path(__file__).parent / "children"
-KILLS_PER_WORKER = 100
 
 
 def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
@@ -61,20 +61,3 @@ def test_readers_beside_a_writer_see_whole_states(tmp_path: Path, spec: str) -> 
     with VectorIndex.open(path) as index:
         assert index.verify().ok
         assert sorted(record.id for record in index.scan()) == sorted(written["ids"])
-
-
-def test_killed_writers_lose_nothing_and_leave_nothing_half_done(tmp_path: Path) -> None:
-    workers = [
-        start("killed.py", tmp_path / f"{number}.vx", number, KILLS_PER_WORKER)
-        for number in range(2)
-    ]
-    reports = [result(process) for process in workers]
-    assert sum(report["kills"] for report in reports) == 2 * KILLS_PER_WORKER
-    for report in reports:
-        assert report["acknowledged"] > 5 * KILLS_PER_WORKER
-        assert report["generations"] > KILLS_PER_WORKER
-        assert report["folded"] > KILLS_PER_WORKER // 2
-    torn = sum(report["torn"] for report in reports)
-    assert torn > 3, "too few kills came in the middle of a frame"
-    inside = sum(report["found"] + report["gone"] for report in reports)
-    assert inside > KILLS_PER_WORKER // 4, "too few kills came in the middle of a call"

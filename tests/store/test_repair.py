@@ -233,7 +233,7 @@ def test_not_while_a_writer_is_at_work(path: Path) -> None:
         assert VectorIndex.repair(path, dry_run=True).problems == ()
 
 
-@pytest.mark.parametrize("function", ["write_manifest", "write_records", "_copy", "write_ids"])
+@pytest.mark.parametrize("function", ["write_manifest", "write_records", "copy_file", "write_ids"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_interrupted_repair_is_begun_again(
     path: Path, monkeypatch: pytest.MonkeyPatch, function: str, when: str

@@ -14,7 +14,7 @@ from vecindex.ann.questions import Questions, questions, sample_for
 from vecindex.ann.scan import Encoder, Scan
 from vecindex.ann.scores import score_rows, top_k
 from vecindex.ann.structures import build, load, write
-from vecindex.ann.threads import CORES
+from vecindex.ann.threads import CORES, limit_threads
 
 __all__ = [
     "BuildInterrupted",
@@ -32,6 +32,7 @@ __all__ = [
     "choose",
     "drop_repeats",
     "exact_search",
+    "limit_threads",
     "lists_for",
     "load",
     "questions",

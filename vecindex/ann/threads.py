@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -15,6 +16,23 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _PIECE_QUERIES = 64  # enough for matrix products to be efficient
 
 _forked = False
+_limits = threading.local()
+
+
+def limit_threads(threads: int) -> None:
+    """Let what this Python thread calls take at most so many cores, from now on.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1. Work in the background sets it, so that searches find a core.
+    """
+    _limits.most = threads
+
+
+def _granted(threads: int | None) -> int:
+    most: int = getattr(_limits, "most", CORES)
+    return most if threads is None else min(threads, getattr(_limits, "most", threads))
 
 
 def use_threads(threads: int | None) -> None:
@@ -30,7 +48,7 @@ def use_threads(threads: int | None) -> None:
     FAISS keeps the number per calling thread, so concurrent searches do not disturb each other.
     It costs 0.1 us, so every entry sets it and nobody restores it.
     """
-    faiss.omp_set_num_threads(1 if _forked else threads or CORES)
+    faiss.omp_set_num_threads(1 if _forked or threads == 1 else _granted(threads))
 
 
 def in_pieces(
@@ -62,8 +80,9 @@ def in_pieces(
     other work to do, a batch of 600 then took two to three times as long as with these threads.
     They cost about 100 us. It also keeps searches free of OpenMP teams, which no fork survives.
     """
-    threads = min(threads or CORES, queries // least)
-    if threads <= 1:
+    worth = queries // least
+    threads = 1 if worth <= 1 else min(_granted(threads), worth)
+    if threads == 1:
         use_threads(1)
         search(slice(0, queries))
         return

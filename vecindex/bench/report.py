@@ -182,7 +182,7 @@ class BenchReport:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{name}: not JSON: {error}") from error
         if not isinstance(data, dict) or not isinstance(data.get("facts"), dict):
             raise InputError(f"{name} is not a report of `vecindex bench --out`")

@@ -122,7 +122,7 @@ def _stored(directory: Directory) -> dict[str, Any] | None:
         found = json.loads(directory.read(NAME))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptIndexError(
             f"{directory.path / NAME} cannot be read: {error}. Remove it, and build with the same "
             "passages and ids as before"

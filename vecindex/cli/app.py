@@ -111,6 +111,7 @@ for _command in (
     upkeep.info,
     upkeep.optimize,
     upkeep.compact,
+    upkeep.snapshot,
     upkeep.verify,
     upkeep.repair,
     measure.bench,

@@ -21,6 +21,7 @@ from vecindex.cli.options import (
     IdColumn,
     IndexPath,
     JsonFlag,
+    LockTimeout,
     MetadataColumns,
     Sources,
     Split,
@@ -140,6 +141,7 @@ def add(
     ] = False,
     split: Split = None,
     batch_rows: BatchRows = 1000,
+    lock_timeout: LockTimeout = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Add the records of files to an index.
@@ -155,7 +157,9 @@ def add(
     intake = Intake(sources, columns, batch_rows, upsert, split)
     verb = "put in" if upsert else "added"
     with (
-        VectorIndex.open(index, "r+", embedder=embedder, maintenance="manual") as opened,
+        VectorIndex.open(
+            index, "r+", embedder=embedder, maintenance="manual", timeout=lock_timeout
+        ) as opened,
         progress_bar(json) as progress,
     ):
         rows, before = 0, len(opened)

@@ -158,6 +158,15 @@ TargetRecall: TypeAlias = Annotated[
     float | None,
     typer.Option("--target-recall", min=0.0, max=1.0, help="Recall@10 to keep, measured."),
 ]
+LockTimeout: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--lock-timeout",
+        metavar="SECONDS",
+        min=0.0,
+        help="Wait so long for another writer to end.",
+    ),
+]
 Where: TypeAlias = Annotated[
     Any,
     typer.Option(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vecindex.cli.options import Embedder, IndexPath, JsonFlag, Where, json_object, known_ids
+from vecindex.cli.options import (
+    Embedder,
+    IndexPath,
+    JsonFlag,
+    LockTimeout,
+    Where,
+    json_object,
+    known_ids,
+)
 from vecindex.cli.output import (
     aside,
     counted,
@@ -116,6 +124,7 @@ def remove(
         list[str] | None, typer.Argument(metavar="ID", help="Ids.", show_default=False)
     ] = None,
     where: Where = None,
+    lock_timeout: LockTimeout = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Remove rows by id, or by --where.
@@ -126,7 +135,7 @@ def remove(
 
     if bool(ids) == (where is not None):
         raise typer.BadParameter("give either ids or --where")
-    with VectorIndex.open(index, "r+", maintenance="manual") as opened:
+    with VectorIndex.open(index, "r+", maintenance="manual", timeout=lock_timeout) as opened:
         removed = opened.remove(known_ids(opened, ids) if ids else None, where=where)
         rows = len(opened)
     if json:

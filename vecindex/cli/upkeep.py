@@ -1,4 +1,4 @@
-"""`vecindex info`, `optimize`, `compact`, `verify` and `repair`: the state of an index."""
+"""`vecindex info`, `optimize`, `compact`, `snapshot`, `verify`, `repair`: an index's state."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vecindex.cli.options import (
     Embedder,
     IndexPath,
     JsonFlag,
+    LockTimeout,
     TargetRecall,
     known_spec,
 )
@@ -74,6 +75,7 @@ def optimize(
         typer.Option("--memory-bytes", help="For auto: bytes of the structure, without vectors."),
     ] = None,
     embedder: Embedder = None,
+    lock_timeout: LockTimeout = 0.0,
     json: JsonFlag = False,
 ) -> None:
     """Fold new rows into the structure.
@@ -87,7 +89,9 @@ def optimize(
         raise typer.BadParameter("--build-seconds and --memory-bytes go with --spec auto")
     asked = None if queries is None else read_query_file(queries)
     with (
-        VectorIndex.open(index, "r+", embedder=embedder, maintenance="manual") as opened,
+        VectorIndex.open(
+            index, "r+", embedder=embedder, maintenance="manual", timeout=lock_timeout
+        ) as opened,
         progress_bar(json) as progress,
     ):
         opened.optimize(spec, target_recall, asked, budget=budget, progress=progress)
@@ -95,12 +99,12 @@ def optimize(
     _report(facts, json)
 
 
-def compact(index: IndexPath, json: JsonFlag = False) -> None:
+def compact(index: IndexPath, lock_timeout: LockTimeout = 0.0, json: JsonFlag = False) -> None:
     """Give the space of removed rows back."""
     from vecindex.index import VectorIndex
 
     with (
-        VectorIndex.open(index, "r+", maintenance="manual") as opened,
+        VectorIndex.open(index, "r+", maintenance="manual", timeout=lock_timeout) as opened,
         progress_bar(json) as progress,
     ):
         before = opened.info().size_bytes
@@ -110,6 +114,34 @@ def compact(index: IndexPath, json: JsonFlag = False) -> None:
         emit({"size_bytes_before": before, "size_bytes": facts.size_bytes, "rows": facts.rows})
     else:
         typer.echo(f"{index}: {size_text(before)} before, {size_text(facts.size_bytes)} now")
+
+
+def snapshot(
+    index: IndexPath,
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DEST", help="A directory that is not there yet, or empty.", show_default=False
+        ),
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Make a whole copy of an index, also while it is being written.
+
+    On the same file system files are hard-linked: that takes no time and no space, but copy
+    DEST elsewhere if it is to survive a broken disk.
+    """
+    from vecindex.index import VectorIndex
+
+    with VectorIndex.open(index) as opened:
+        copy = opened.snapshot(destination)
+    with VectorIndex.open(copy) as opened:
+        facts = opened.info()
+    if json:
+        emit({"path": str(copy), "rows": facts.rows, "size_bytes": facts.size_bytes})
+    else:
+        size = size_text(facts.size_bytes)
+        typer.echo(f"{destination}: {counted(facts.rows, 'row')}, {size}, copied from {index}")
 
 
 def verify(index: IndexPath, json: JsonFlag = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -15,6 +14,7 @@ from vecindex.embed.checks import embedding_rows, text_list
 from vecindex.embed.fingerprint import Fingerprint, take
 from vecindex.embed.protocol import Progress
 from vecindex.errors import EmbedderError
+from vecindex.forks import new_rlock
 
 Role: TypeAlias = Literal["query", "document"]
 
@@ -52,7 +52,7 @@ class ProviderEmbedder(ABC):
         self._fingerprint: Fingerprint | None = None
         self._ready = False
         self._truncated = 0
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
 
     @abstractmethod
     def vectors(self, role: Role, texts: list[str]) -> Any:

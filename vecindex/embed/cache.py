@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from vecindex.embed.fingerprint import Fingerprint
 from vecindex.embed.protocol import Progress, count_cut, truncated
 from vecindex.embed.resolve import resolve
 from vecindex.errors import EmbedderError
+from vecindex.forks import new_lock
 
 _BLOCK = 4096  # texts embedded before they are kept: what a kill can lose
 
@@ -71,7 +71,7 @@ class CachedEmbedder:
         self._file = CacheFile(Path(path).expanduser(), max_bytes)
         self._model: int | None = None
         self._hits = self._misses = self._found_cut = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __repr__(self) -> str:
         """Return the embedder and the cache's file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from vecindex.embed.hosted import HostedEmbedder, is_model_name, shown_url, usab
 from vecindex.embed.libraries import library
 from vecindex.embed.refusals import Refusal, asked_wait_s, may_succeed_later, unreadable
 from vecindex.errors import EmbedderError
+from vecindex.forks import new_lock
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class _Tokens:
         self._encoding_name = encoding_name
         self._encoding: Any = None
         self._is_tried = False
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @classmethod
     def of(cls, model: str, extra: str) -> _Tokens | None:

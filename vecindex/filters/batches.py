@@ -65,7 +65,8 @@ def batch_of(paths: Paths, rest: BoolArray) -> Any:
     ranked = sorted(filter(counts.get, paths), key=lambda path: -counts[path])
     columns = {}
     for rank, path in enumerate(ranked):
-        if rank >= _ALWAYS and (rank >= _MOST or counts[path] * _SHARE < len(rest)):
+        rare = rank >= _ALWAYS and (rank >= _MOST or counts[path] * _SHARE < len(rest))
+        if rare or _only_maybe(paths[path]):
             rest |= _some(paths[path])
             continue
         for kind, array in sorted(paths[path].items()):
@@ -75,6 +76,13 @@ def batch_of(paths: Paths, rest: BoolArray) -> Any:
         columns[REST] = pa.array(rest)
     fields = [pa.field(name, array.type) for name, array in columns.items()]
     return pa.record_batch(list(columns.values()), schema=pa.schema(fields, metadata=VERSION))
+
+
+def _only_maybe(kinds: dict[str, Array]) -> bool:
+    """Return whether no row is known to have a value: its column would keep a removed row's key."""
+    return "maybe" in kinds and not any(
+        _some({kind: array}).any() for kind, array in kinds.items() if kind != "maybe"
+    )
 
 
 def _some(kinds: dict[str, Array]) -> BoolArray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
+
+from vecindex.forks import new_lock
 
 _COUNT = 32
 _BYTES = 32 << 20
@@ -30,7 +31,7 @@ class ArrayCache(Generic[K]):
         self._most_bytes = size_bytes
         self._bytes = 0
         self._arrays: dict[K, NDArray[Any]] = {}  # the one that was used last is the last
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def get(self, key: K) -> NDArray[Any] | None:
         """Return the array of a key, None if it is not kept."""

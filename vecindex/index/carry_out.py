@@ -106,7 +106,7 @@ def _search_tail(job: _Job, number: int, queries: Float32Array, k: int) -> Found
     live, structure, params = view.live(number), route.structure, route.scan_params
     scan = None
     if structure is not None and params is not None:
-        scan = view.codes(number, structure)
+        scan = view.codes(number)
     if scan is None or structure is None or params is None:
         part.check_rows()
         return search_flat(part.vectors, queries, k, live)

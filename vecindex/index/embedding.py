@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from vecindex.arrays import Float32Array
 from vecindex.embed import Embedder, Fingerprint
 from vecindex.embed.protocol import truncated
 from vecindex.errors import EmbedderError
+from vecindex.forks import new_lock
 from vecindex.index.inputs import embedded_rows
 from vecindex.index.rebase import Progress
 from vecindex.store.store import Store
@@ -33,7 +33,7 @@ class TextEmbedder:
         self._embedder = embedder
         self._given: Fingerprint | None = None
         self._checked: dict[str, Any] | None = None  # the stored one that it was compared with
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._calls = 0  # of `documents` that are under way
         self._cut = self._cut_before = 0
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -19,20 +17,21 @@ from vecindex.embed import Embedder, Fingerprint
 from vecindex.errors import (
     ClosedIndexError,
     DimensionError,
-    EmbedderError,
     IdTypeError,
     InputError,
     ReadOnlyError,
     UnknownIdError,
 )
 from vecindex.filters import Filter, parse
-from vecindex.index import carry_out, exchange, inputs, loading, planner
+from vecindex.forks import new_rlock
+from vecindex.index import carry_out, inputs, opening, planner
 from vecindex.index.embedding import TextEmbedder
+from vecindex.index.formats import OtherFormats
+from vecindex.index.loaded import Slot
 from vecindex.index.maintenance import Maintenance
 from vecindex.index.planner import Request, Route
 from vecindex.index.rebase import Goal, Progress, is_exact
 from vecindex.index.view import View
-from vecindex.io import arrow_out, export, faiss_files, find_columns, hub, open_source
 from vecindex.results import (
     Hit,
     Hits,
@@ -60,6 +59,7 @@ from vecindex.store.check import check_state, size_bytes
 from vecindex.store.codec import RecordPacker, unpack_fields
 from vecindex.store.files import Directory
 from vecindex.store.frames import FORMAT
+from vecindex.store.lending import lending
 from vecindex.store.manifest import Manifest
 from vecindex.store.state import State
 from vecindex.store.store import Store
@@ -67,9 +67,10 @@ from vecindex.store.store import Store
 Where = Mapping[str, Any]
 Durability = Literal["sync", "os"]
 MaintenanceMode = Literal["background", "manual"]
+RefreshMode = Literal["manual", "auto"]
 
 
-class VectorIndex:
+class VectorIndex(OtherFormats):
     """An index directory, open for reading or for reading and writing.
 
     Make one with `VectorIndex.create` or `VectorIndex.open`. Searches may run on any number of
@@ -82,15 +83,18 @@ class VectorIndex:
         embedder: Embedder | None,
         durability: Durability,
         maintenance: MaintenanceMode,
+        refresh: RefreshMode = "manual",
     ) -> None:
         self._store = store
         self._embedder = TextEmbedder(store, embedder)
         self._durability = durability
         self._maintenance_mode = maintenance
-        self._maintenance = Maintenance(store, background=maintenance == "background")
-        self._write_lock = threading.RLock()
+        slot = Slot()
+        self._maintenance = Maintenance(store, slot, background=maintenance == "background")
+        self._write_lock = new_rlock()
         self._packer = RecordPacker()
-        self._current = View(store.state)
+        self._current = View(store.state, slot=slot)
+        self._follows = refresh == "auto"
         self._closed = False
 
     # -- opening and closing ---------------------------------------------------------------
@@ -106,6 +110,7 @@ class VectorIndex:
         target_recall: float = 0.95,
         durability: Durability = "sync",
         maintenance: MaintenanceMode = "background",
+        timeout: float = 0.0,
     ) -> VectorIndex:
         """Return a new, empty index in a new directory, open for writing.
 
@@ -129,6 +134,8 @@ class VectorIndex:
             process, and a power failure only after `flush`.
         maintenance : {"background", "manual"}
             Whether the index folds new rows into its structure by itself.
+        timeout : float
+            Seconds to wait for somebody else who is creating it.
 
         Returns
         -------
@@ -139,10 +146,12 @@ class VectorIndex:
         ------
         IndexPathError
             If something is at `path` already.
+        IndexLockedError
+            If another process is creating it.
         SpecError, InputError, EmbedderError
             If an argument cannot be used.
         """
-        _check_modes(durability, maintenance)
+        opening.check_modes(durability, maintenance)
         if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
             raise DimensionError(f"dim must be an int >= 1 or None, not {dim!r}")
         manifest = Manifest(
@@ -151,8 +160,10 @@ class VectorIndex:
             spec=spec_to_dict(parse_spec(spec)),
             target_recall=inputs.check_share(target_recall, "target_recall"),
         )
+        seconds = opening.check_timeout(timeout)
         resolved = embed.resolve(embedder)
-        store = Store.create(Directory(_path(path)), manifest, sync=durability == "sync")
+        directory = Directory(opening.absolute(path))
+        store = Store.create(directory, manifest, sync=durability == "sync", timeout=seconds)
         return cls(store, resolved, durability, maintenance)
 
     @classmethod
@@ -165,6 +176,8 @@ class VectorIndex:
         durability: Durability = "sync",
         maintenance: MaintenanceMode = "background",
         trusted: bool = True,
+        refresh: RefreshMode = "manual",
+        timeout: float = 0.0,
     ) -> VectorIndex:
         """Return an existing index.
 
@@ -186,6 +199,13 @@ class VectorIndex:
             is checked here, which takes a while; structure and columns are not used, so every
             search is exact; no link is followed; and no embedder is restored by name.
 
+        refresh : {"manual", "auto"}
+            When a reader steps to what the writer has acknowledged: only when `refresh` is
+            called, or also before each search, `get`, `scan`, `count` and the like. To look for
+            news takes a few microseconds (one `stat`). A writer needs neither.
+        timeout : float
+            Seconds to wait, with mode `"r+"`, for another writer to close the index.
+
         Returns
         -------
         VectorIndex
@@ -196,12 +216,14 @@ class VectorIndex:
         IndexPathError
             If `path` is not an index.
         IndexLockedError
-            If `mode` is `"r+"` and another writer holds the index.
+            If `mode` is `"r+"` and another writer holds the index, also after `timeout`.
         FormatVersionError, CorruptIndexError
             If it cannot be read.
         """
-        _check_modes(durability, maintenance)
-        _check_mode(mode)
+        opening.check_modes(durability, maintenance)
+        opening.check_mode(mode)
+        opening.check_refresh(refresh)
+        seconds = opening.check_timeout(timeout)
         if mode == "r+" and not trusted:
             raise InputError(
                 'an untrusted index can only be read: open it with mode="r", and add what it holds '
@@ -209,14 +231,15 @@ class VectorIndex:
             )
         resolved = embed.resolve(embedder)
         store = Store.open(
-            Directory(_path(path)),
+            Directory(opening.absolute(path)),
             writable=mode == "r+",
             sync=durability == "sync",
             trusted=trusted,
+            timeout=seconds,
         )
         if not trusted:
             store.note("opened as untrusted: structure and columns are not used, search is exact")
-        return cls(store, resolved, durability, maintenance)
+        return cls(store, resolved, durability, maintenance, refresh)
 
     def close(self) -> None:
         """Release files and lock. Acknowledged operations are kept; a second call does nothing."""
@@ -273,17 +296,16 @@ class VectorIndex:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        self._check_open()
-        return self._store.state.live
+        return self._state().live
 
     def __contains__(self, record_id: object) -> bool:
         """Return whether there is a row with this id."""
-        self._check_open()
+        state = self._state()
         try:
             wanted = inputs.check_ids([record_id])  # type: ignore[list-item]  # checked there
         except IdTypeError:
             return False
-        return bool(self._store.state.find(wanted)[0][0] >= 0)
+        return bool(state.find(wanted)[0][0] >= 0)
 
     def info(self) -> IndexInfo:
         """Return facts about the index, the measured operating curve among them.
@@ -403,6 +425,7 @@ class VectorIndex:
         """
         return self._put(texts, vectors, ids, metadata, progress, replace=True)
 
+    @lending()
     def _put(
         self,
         texts: Iterable[str | None] | None,
@@ -437,7 +460,7 @@ class VectorIndex:
             records = self._packer.pack_all(made, rows.texts, rows.metadata)
             self._bind(unit, fingerprint)
             self._store.put(made, records, unit, fresh=not replace)
-        self._maintenance.after_write()
+        self._after_write()
         return made
 
     def _bind(self, unit: Float32Array, fingerprint: Fingerprint | None) -> None:
@@ -455,6 +478,7 @@ class VectorIndex:
         if changes:
             self._store.update(**changes)
 
+    @lending()
     def remove(self, ids: Iterable[Id] | None = None, *, where: Where | None = None) -> int:
         """Remove rows by id or by filter, durably, and return how many there were.
 
@@ -488,8 +512,13 @@ class VectorIndex:
             else:
                 listed = inputs.check_ids(ids if ids is not None else [])
             count = self._store.remove(listed) if listed else 0
-        self._maintenance.after_write()
+        self._after_write()
         return count
+
+    def _after_write(self) -> None:
+        self._maintenance.after_write()
+        if self._current.state.manifest is not self._store.state.manifest:
+            self._view()  # or removed files would keep their space until the next search
 
     def flush(self) -> None:
         """Put every acknowledged operation on stable storage (needed with `durability="os"`)."""
@@ -733,11 +762,18 @@ class VectorIndex:
         request = Request(k, condition, exact, target, params, dry)
         return planner.choose(view, request, self._on_damage)
 
-    def _view(self) -> View:
+    def _state(self) -> State:
         self._check_open()
-        state, view = self._store.state, self._current
+        if self._follows:
+            self._store.follow()
+        return self._store.state
+
+    def _view(self) -> View:
+        state, view = self._state(), self._current
         if view.state is not state:
             view = self._current = View(state, view)
+            if not self._store.writable:  # what a writer has loaded may be for its next state
+                view.let_go()
         return view
 
     def _on_damage(self, what: str) -> None:
@@ -824,6 +860,7 @@ class VectorIndex:
     def _rebase(self, goal: Goal | None, progress: Progress | None) -> None:
         self._maintenance.interrupt()
         self._maintenance.rebase(goal, progress=progress)
+        self._view()  # lets go of the files that this removed
 
     def _calibration_queries(self, queries: Any) -> Float32Array | None:
         if queries is None:
@@ -916,7 +953,7 @@ class VectorIndex:
         StorageFullError, StorageFailedError
             If there is no room for what is saved; the index is as it was.
         """
-        directory = Directory(_path(path))
+        directory = Directory(opening.absolute(path))
         report, unstructured = repairs.repair(
             directory, restore_removed=restore_removed, dry_run=dry_run
         )
@@ -932,412 +969,55 @@ class VectorIndex:
         -------
         bool
             False for a writer, which is always at its newest state.
+
+        Raises
+        ------
+        IndexPathError
+            If there is no index at the path any more; what is open stays usable.
         """
         self._check_open()
-        return self._store.refresh()
+        stepped = self._store.refresh()
+        self._view()  # lets go of the files that only the state before had
+        return stepped
 
-    # -- other formats ---------------------------------------------------------------------
+    def snapshot(self, dest: str | os.PathLike[str]) -> Path:
+        """Make a whole copy of the newest state in a directory of its own, as a backup.
 
-    def to_dataset(self) -> Any:
-        """Return the rows as a data set that reads them while it is iterated.
-
-        Returns
-        -------
-        datasets.IterableDataset
-            Columns `id`, `text`, `metadata` (JSON text) and `embedding` (the unit row), in
-            insertion order. Each pass opens the index anew and sees its newest state, so the data
-            set outlives this object and works in other processes.
-
-        Raises
-        ------
-        MissingExtraError
-            If `datasets` is not installed.
-        InputError
-            From an iteration, if the ids are both strings and integers.
-        """
-        self._check_open()
-        again = partial(exchange.reopen, self.path, trusted=self._store.trusted)
-        return arrow_out.to_dataset(self, again)
-
-    def to_parquet(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        vectors: bool | Literal["only"] = True,
-        overwrite: bool = False,
-        progress: Progress | None = None,
-    ) -> int:
-        """Write the rows to a Parquet file, which is there whole or not at all.
+        Writers and readers go on meanwhile, and nothing that is done to either index later is
+        seen in the other. It can be called on an index that is open for reading, too.
 
         Parameters
         ----------
-        path : str or path
-            The file. Columns as of `to_dataset`.
-        vectors : bool or {"only"}
-            Whether there is a column `embedding`, and whether it is the only one.
-        overwrite : bool
-            Replace the file if it exists.
-        progress : callable or None
-            Called with `"export"`, rows written and rows in total.
+        dest : str or path
+            The new directory: nothing may be there, or an empty directory. It appears at once
+            when every byte is on stable storage. Parents are made, too.
 
         Returns
         -------
-        int
-            The number of rows written.
+        Path
+            The new directory, an index like any other.
 
         Raises
         ------
-        InputError
-            If there is something at `path`, or the ids are both strings and integers.
-        MissingExtraError
-            If pyarrow is not installed.
-        """
-        return self._export(path, ".parquet", vectors, overwrite, progress)
-
-    def to_csv(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        vectors: bool | Literal["only"] = False,
-        overwrite: bool = False,
-        progress: Progress | None = None,
-    ) -> int:
-        """Write the rows to a CSV file, which is there whole or not at all.
-
-        Parameters
-        ----------
-        path : str or path
-            The file, with columns `id`, `text` and `metadata` (JSON text).
-        vectors : bool or {"only"}
-            True adds one column for each dimension, named `0`, `1`...; `"only"` writes nothing
-            else, as in an `embeddings.csv`. The numbers read back to the same float32.
-        overwrite : bool
-            Replace the file if it exists.
-        progress : callable or None
-            Called with `"export"`, rows written and rows in total.
-
-        Returns
-        -------
-        int
-            The number of rows written.
-
-        Raises
-        ------
-        InputError
-            If there is something at `path`.
-        """
-        return self._export(path, ".csv", vectors, overwrite, progress)
-
-    def _export(
-        self,
-        path: str | os.PathLike[str],
-        form: str,
-        vectors: bool | Literal["only"],
-        overwrite: bool,
-        progress: Progress | None,
-    ) -> int:
-        return export(
-            self, _path(path), form=form, vectors=vectors, overwrite=overwrite, progress=progress
-        )
-
-    def export_faiss(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        overwrite: bool = False,
-        progress: Progress | None = None,
-    ) -> int:
-        """Write the vectors as a plain FAISS index, and the ids of its labels beside it.
-
-        Parameters
-        ----------
-        path : str or path
-            An `IndexFlatIP` of the unit rows, for `faiss.read_index` or
-            `datasets.Dataset.load_faiss_index`; its labels are 0, 1, 2... in insertion order. Line
-            `label` of `<path>.ids.jsonl` is the id as JSON.
-        overwrite : bool
-            Replace the two files if they exist.
-        progress : callable or None
-            Called with `"export"`, rows written and rows in total.
-
-        Returns
-        -------
-        int
-            The number of rows written.
-
-        Raises
-        ------
-        InputError
-            If there is something at one of the two paths, or the index has never had a row.
-        """
-        return faiss_files.export_faiss(self, _path(path), overwrite=overwrite, progress=progress)
-
-    @classmethod
-    def import_faiss(
-        cls,
-        path: str | os.PathLike[str],
-        index_path: str | os.PathLike[str],
-        *,
-        ids: Iterable[Id] | None = None,
-        texts: Iterable[str | None] | None = None,
-        metadata: Iterable[Metadata | None] | None = None,
-        embedder: Any = None,
-        spec: str | Spec = "auto",
-        progress: Progress | None = None,
-    ) -> VectorIndex:
-        """Return a new, optimized index of the vectors of a FAISS file, open for writing.
-
-        Parameters
-        ----------
-        path : str or path
-            An `IndexFlatIP`, `IndexFlatL2`, `IndexHNSWFlat` or `IndexIVFFlat`, or an `IndexIDMap`
-            over one of them. Its lengths are checked, and FAISS itself never reads it.
-        index_path : str or path
-            The directory to make. It appears when everything is in.
-        ids : iterable of (str or int), or None
-            One for each vector, in the order of the labels, of an `IndexIDMap` in the order in
-            which they were added. None takes the labels.
-        texts : iterable of (str or None), or None
-            In the same order.
-        metadata : iterable of (dict or None), or None
-            In the same order.
-        embedder : str, callable, Embedder or None
-            What made the vectors, to ask with texts.
-        spec : str or Spec
-            As for `create`.
-        progress : callable or None
-            Called with a stage's name, what is done and the total.
-
-        Returns
-        -------
-        VectorIndex
-            With all vectors in it, as unit rows: scores are cosines, whatever FAISS compared by.
-
-        Raises
-        ------
-        InputError
-            If the file is of another type, such as codes without vectors; or a column has another
-            length; `VectorValueError` if a vector is not finite or all zeros.
+        IndexPathError
+            If something is at `dest`, or it is in the index itself.
         CorruptIndexError
-            If the file cannot be right.
-        IndexPathError
-            If something is at `index_path` already. After any error there is no new index.
-        """
-        resolved = embed.resolve(embedder)
-        create = partial(cls.create, embedder=resolved, spec=spec, maintenance="manual")
-        given = {"ids": ids, "texts": texts, "metadata": metadata}
-        exchange.load_faiss(create, _path(index_path), path, given, progress)
-        return cls.open(index_path, "r+", embedder=resolved)
+            If what has to be copied is damaged.
+        StorageFullError, StorageFailedError
+            If it cannot be written. There is nothing at `dest` then, or all of it, if only whether
+            it would survive a power failure is in doubt.
 
-    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
-        """Put the rows and their vectors into a data set repository on the Hugging Face Hub.
-
-        Parameters
-        ----------
-        repo_id : str
-            As in `"user/name"`; made if there is none. One Parquet file and a card, which says
-            how to load them, replace what an earlier push put there.
-        private : bool
-            Whether only you may see a repository that is made; one that exists stays as it is.
-        token : str or None
-            None takes what `hf auth login` or `HF_TOKEN` gave. Neither stored nor shown.
-
-        Returns
-        -------
-        str
-            The commit's address.
-
-        Raises
-        ------
-        HubError
-            If the Hub refuses or cannot be reached; nothing was committed then.
-        InputError
-            If the ids are both strings and integers, or the token is not one.
-        MissingExtraError
-            If huggingface_hub or pyarrow is not installed.
-        """
-        embedder = self.info().embedder
-        return hub.push_rows(self, repo_id, embedder, private=private, token=token)
-
-    def push_index_to_hub(
-        self, repo_id: str, *, private: bool = True, token: str | None = None
-    ) -> str:
-        """Put the index itself, as it is now, into a repository on the Hugging Face Hub.
-
-        Parameters
-        ----------
-        repo_id : str
-            As for `push_to_hub`; take another repository than for the rows.
-        private : bool
-            As for `push_to_hub`.
-        token : str or None
-            As for `push_to_hub`.
-
-        Returns
-        -------
-        str
-            The commit's address.
-
-        Raises
-        ------
-        HubError
-            As for `push_to_hub`, or if a fold removed a file meanwhile.
-        InputError
-            If the token is not one.
-        MissingExtraError
-            If huggingface_hub is not installed.
+        Notes
+        -----
+        On the same file system files are hard-linked, which takes milliseconds and no space; only
+        the log is copied. The two then share bytes: damage to them is damage to both, and space
+        comes back when both have let go. On another file system all is copied and compared with
+        its checksums. A process that is killed may leave `<dest>.partial-*` behind: delete it.
         """
         self._check_open()
-        with exchange.reopen(self.path) as newest:  # this one may show an older state
-            embedder = newest.info().embedder
-            return hub.push_index(newest, repo_id, embedder, private=private, token=token)
-
-    @classmethod
-    def from_hub(
-        cls,
-        repo_id: str,
-        path: str | os.PathLike[str],
-        mode: Literal["r", "r+"] = "r",
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        embedder: Any = None,
-    ) -> VectorIndex:
-        """Return an index that `push_index_to_hub` put on the Hub, after fetching it.
-
-        Parameters
-        ----------
-        repo_id : str
-            As in `"user/name"`. FAISS reads the structure in it: fetch only what comes from
-            somebody whom you trust.
-        path : str or path
-            The directory to make. It appears when every byte was checked by `verify`.
-        mode : {"r", "r+"}
-            As for `open`.
-        revision : str or None
-            A branch, a tag or a commit; None takes the newest.
-        token : str or None
-            As for `push_to_hub`.
-        embedder : str, callable, Embedder or None
-            As for `open`.
-
-        Returns
-        -------
-        VectorIndex
-            Opened at `path`.
-
-        Raises
-        ------
-        IndexPathError
-            If something is at `path` already, or the repository holds no index.
-        CorruptIndexError
-            If what came is not what was pushed.
-        HubError
-            If the Hub refuses or cannot be reached.
-        InputError, EmbedderError
-            If an argument cannot be used.
-        MissingExtraError
-            If huggingface_hub is not installed.
-        """
-        _check_mode(mode)
-        resolved = embed.resolve(embedder)
-        hub.fetch_index(repo_id, _path(path), exchange.verify, revision=revision, token=token)
-        return cls.open(path, mode, embedder=resolved)
-
-    @classmethod
-    def from_dataset(  # noqa: PLR0913  # each is one thing that a data set leaves open
-        cls,
-        path: str | os.PathLike[str],
-        dataset: Any,
-        *,
-        text: str | Literal[False] | None = None,
-        id: str | Literal[False] | None = None,
-        metadata: str | Iterable[str] | None = None,
-        vector: str | Literal[False] | None = None,
-        split: str | None = None,
-        embedder: Any = None,
-        spec: str | Spec = "auto",
-        target_recall: float = 0.95,
-        batch_rows: int = 1000,
-        skip_bad: Callable[[InputError], None] | None = None,
-        progress: Progress | None = None,
-    ) -> VectorIndex:
-        """Return a new, optimized index of a data set's records, open for writing.
-
-        Parameters
-        ----------
-        path : str or path
-            The directory to make. It appears when everything is in.
-        dataset : str, path or object
-            A data set of `datasets`, a table, an iterable of dicts, a file, a directory, or a
-            name on the hub: whatever `vecindex.io.read_batches` reads, a batch at a time.
-        text : str, False or None
-            The column of texts; None finds it if it has a plain name, see
-            `vecindex.io.find_columns`; False takes none.
-        id : str, False or None
-            The column of ids, likewise; without one they are made.
-        metadata : str, iterable of str, or None
-            Columns to keep; `"*"` keeps every column that is nothing else.
-        vector : str, False or None
-            The column of vectors, looked for if no column of texts is named; `"*"` stands for
-            the columns `0`, `1`, `2`... of one dimension each. Without one the texts are embedded.
-        split : str or None
-            Which split of a data set that has several.
-        embedder : str, callable, Embedder or None
-            As for `create`.
-        spec : str or Spec
-            As for `create`.
-        target_recall : float
-            As for `create`.
-        batch_rows : int
-            Records in memory, and added, at a time.
-        skip_bad : callable or None
-            Called with the error of each record that cannot be read or used, which is left out;
-            `vecindex.io.Skipped()` counts them. None stops at the first.
-        progress : callable or None
-            Called with a stage's name, what is done, and the total if it is known.
-
-        Returns
-        -------
-        VectorIndex
-            With every record in it.
-
-        Raises
-        ------
-        IndexPathError
-            If something is at `path` already.
-        InputError
-            If a column or a split is not there, or not plain; if a record cannot be used, naming
-            its place; or if there are none. After any error there is nothing at `path`.
-        EmbedderError
-            If there are texts to embed, and no embedder, or one that fails.
-        MissingExtraError
-            If the data set needs a package that is not installed.
-        """
-        source = open_source(dataset, split=split)
-        columns = find_columns(
-            source.names(), text=text, id=id, metadata=metadata, vector=vector, source=source.name
-        )
-        resolved = embed.resolve(embedder)
-        if resolved is None and columns.vector is None:
-            raise EmbedderError(
-                f"{source.name}: the texts of column {columns.text!r} must be embedded: give an "
-                "embedder, or name the column of their vectors (vector=...)"
-            )
-
-        def create(work: Path) -> VectorIndex:
-            """Return an empty index, without upkeep in the background."""
-            return cls.create(
-                work,
-                embedder=resolved,
-                spec=spec,
-                target_recall=target_recall,
-                maintenance="manual",
-            )
-
-        batches = source.batches(columns, batch_rows, skip_bad)
-        loading.load(create, _path(path), source, batches, progress)
-        return cls.open(path, "r+", embedder=resolved)
+        path = opening.absolute(dest)
+        self._store.snapshot(path)
+        return path
 
     def _check_open(self) -> None:
         if self._closed:
@@ -1345,21 +1025,6 @@ class VectorIndex:
 
     def _check_writable(self) -> None:
         self._check_open()
+        self._store.refuse_fork()
         if not self._store.writable:
             raise ReadOnlyError(f'{self.path} is open for reading; open it with mode="r+" to write')
-
-
-def _path(path: str | os.PathLike[str]) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in ("r", "r+"):
-        raise InputError(f'mode must be "r" or "r+", not {mode!r}')
-
-
-def _check_modes(durability: str, maintenance: str) -> None:
-    if durability not in ("sync", "os"):
-        raise InputError(f'durability must be "sync" or "os", not {durability!r}')
-    if maintenance not in ("background", "manual"):
-        raise InputError(f'maintenance must be "background" or "manual", not {maintenance!r}')

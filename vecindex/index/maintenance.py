@@ -10,14 +10,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from vecindex.ann import CORES, BuildInterrupted
+from vecindex.ann import CORES, BuildInterrupted, limit_threads
 from vecindex.arrays import BoolArray
 from vecindex.errors import InputError, VecindexError
+from vecindex.forks import new_lock, new_rlock
+from vecindex.index.loaded import Slot
 from vecindex.index.rebase import AUTO_ROWS, Goal, Progress, Rebase, chosen, is_exact
 from vecindex.results import Calibration
 from vecindex.spec import spec_from_dict
+from vecindex.store.lending import lending
 from vecindex.store.manifest import SegmentEntry, StructureEntry
 from vecindex.store.rewrite import Source
+from vecindex.store.segment import Segment
 from vecindex.store.state import State
 from vecindex.store.store import Store
 
@@ -37,15 +41,18 @@ class Maintenance:
     ----------
     store : Store
         The store.
+    slot : Slot
+        Where views look for the newest structure.
     background : bool
         Fold without being asked.
     """
 
-    def __init__(self, store: Store, *, background: bool) -> None:
+    def __init__(self, store: Store, slot: Slot, *, background: bool) -> None:
         self._store = store
+        self._slot = slot
         self._background = background
-        self._jobs = threading.RLock()  # one rebase at a time
-        self._commits = threading.Lock()  # sealing and the end of a rebase exclude each other
+        self._jobs = new_rlock()  # one rebase at a time
+        self._commits = new_lock()  # sealing and the end of a rebase exclude each other
         self._busy = False  # only read by the thread that holds `_jobs`
         self._pinned = 0  # first segments that a rebase is reading: sealing leaves them alone
         self._closing = threading.Event()
@@ -88,9 +95,10 @@ class Maintenance:
         return self._closing.is_set() or self._give_way.is_set()
 
     def _run(self) -> None:
+        limit_threads(max(1, CORES // 2))
         while not self._stopping() and due(self._store.state, self.damaged):
             try:
-                self.rebase(None, threads=max(1, CORES // 2), should_stop=self._stopping)
+                self.rebase(None, should_stop=self._stopping)
             except BuildInterrupted:
                 return
             except Exception as error:  # nobody above this thread could catch it
@@ -114,7 +122,7 @@ class Maintenance:
     def seal(self) -> None:
         """Write the tail as a segment, together with segments before it that are no larger."""
         store = self._store
-        with self._commits:
+        with self._commits, lending():
             if self._closing.is_set():
                 return
             frozen = store.freeze()
@@ -127,11 +135,21 @@ class Maintenance:
             ]
             segments, dead = [segment.entry for segment in frozen.segments[:first]], frozen.dead
             fresh = self._rewrite(sources, lambda: None)
+            made = [] if fresh is None else [store.segment(fresh[0])]
+            for segment in made:
+                self._make_ready(segment, sources)
             store.commit(
-                [*segments, *([fresh[0]] if fresh else [])],
-                [*dead[:first], *([None] if fresh else [])],
+                [*segments, *(segment.entry for segment in made)],
+                [*dead[:first], *(None for _ in made)],
                 since=frozen.sequence,
+                made=made,
             )
+
+    def _make_ready(self, segment: Segment, sources: Sequence[Source]) -> None:
+        """Do what the first search of a sealed segment would otherwise have to wait for."""
+        segment.check_rows()
+        if (loaded := self._slot.loaded) is not None and loaded.scanned:
+            loaded.prepare(segment, sources, lambda: None)
 
     def _first_to_absorb(self, state: State) -> int:
         """Return the first segment to be merged with the tail: small ones, three at a time."""
@@ -172,7 +190,6 @@ class Maintenance:
         self,
         goal: Goal | None,
         *,
-        threads: int | None = None,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
@@ -182,8 +199,6 @@ class Maintenance:
         ----------
         goal : Goal or None
             What to reach; None takes what is due when the work begins, if anything is.
-        threads : int or None
-            For building; None takes all cores.
         progress : callable or None
             Called with a stage's name, what is done and the total.
         should_stop : callable or None
@@ -201,7 +216,8 @@ class Maintenance:
                 return
             self._busy = True
             try:
-                self._rebase(goal, threads, progress, should_stop)
+                with lending():
+                    self._rebase(goal, progress, should_stop)
             except BaseException:
                 self._pinned = 0
                 with self._commits:
@@ -214,7 +230,6 @@ class Maintenance:
     def _rebase(
         self,
         goal: Goal,
-        threads: int | None,
         progress: Progress | None,
         should_stop: Callable[[], bool],
     ) -> None:
@@ -222,9 +237,13 @@ class Maintenance:
         with self._commits:
             state = self._store.state
             self._pinned = len(state.segments)
-        work = Rebase(self._store, state, goal, threads, progress, should_stop)
+        work = Rebase(self._store, state, goal, progress, should_stop)
         work.prepare(self.damaged)
+        self.seal()  # of a tail no codes can be made before the commit, which reads it again
+        work.make_ready(self._slot)
         with self._commits:
+            work.make_ready(self._slot)  # what was sealed since: hardly anything
+            self._slot.take(work.loaded)  # before there is a view that looks for it
             work.commit()
 
 

@@ -12,6 +12,7 @@ from vecindex import ann
 from vecindex.ann import BuildInterrupted, LiveMask, Structure
 from vecindex.arrays import BoolArray, Float32Array
 from vecindex.errors import CorruptIndexError
+from vecindex.index.loaded import Loaded, Slot
 from vecindex.results import Calibration
 from vecindex.spec import (
     AutoSpec,
@@ -23,8 +24,8 @@ from vecindex.spec import (
     spec_to_dict,
     structure_spec,
 )
-from vecindex.store.files import FileEntry
-from vecindex.store.manifest import Manifest, SegmentEntry, StructureEntry
+from vecindex.store.files import FileEntry, MappedFile
+from vecindex.store.manifest import Manifest, StructureEntry
 from vecindex.store.rewrite import Source
 from vecindex.store.segment import Segment
 from vecindex.store.state import State
@@ -88,7 +89,6 @@ class Rebase:
         store: Store,
         state: State,
         goal: Goal,
-        threads: int | None,
         progress: Progress | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
@@ -98,15 +98,16 @@ class Rebase:
         manifest = state.manifest
         self._spec = goal.spec or spec_from_dict(manifest.spec)
         self._target = goal.target_recall or manifest.target_recall
-        self._threads = threads
         self._progress = progress
         self._should_stop = should_stop
         self._sources: list[Source] = []
-        self._segment: SegmentEntry | None = None
+        self._segment: Segment | None = None
         self._structure: StructureEntry | None = None
         self._choice: dict[str, Any] | None = None
         self._asked: FileEntry | None = manifest.queries
         self._queries: Float32Array | None = None
+        self.loaded: Loaded | None = None
+        """The new structure as searches will use it, once it is ready."""
 
     def prepare(self, damaged: set[str]) -> None:
         """Write the new segment and its structure; nothing refers to them yet."""
@@ -120,13 +121,12 @@ class Rebase:
         ]
         kept = len(state.segments) == 1 and (base is not None or state.dead[0] is None)
         if kept and state.segments[0].columns_intact():
-            self._segment, segment = state.segments[0].entry, state.segments[0]
+            segment = state.segments[0]
         elif sum(int(source.keep.sum()) for source in self._sources):
-            self._segment, _ = self._store.rewrite(self._sources, self._poll)
-            assert state.manifest.dim is not None
-            segment = Segment(self._store.directory, self._segment, state.manifest.dim)
+            segment = self._store.segment(self._store.rewrite(self._sources, self._poll)[0])
         else:
             return
+        self._segment = segment
         if spec is None:
             self._choose(segment)
         elif spec != FlatSpec():
@@ -173,7 +173,6 @@ class Rebase:
             structure = ann.build(
                 spec,
                 segment.mapped,
-                threads=self._threads,
                 base=base,
                 progress=self._reporter("build"),
                 should_stop=self._should_stop,
@@ -197,7 +196,6 @@ class Rebase:
             live=self._live(),
             queries=self._queries,
             budget=self._goal.budget,
-            threads=self._threads,
             progress=self._reporter("choose"),
             should_stop=self._should_stop,
         )
@@ -244,17 +242,45 @@ class Rebase:
         dead = np.concatenate([source.dead_kept for source in self._sources])
         return dead if dead.any() else None
 
+    def make_ready(self, slot: Slot) -> None:
+        """Do what the first search would otherwise have to wait for.
+
+        The structure is read as any reader reads it, so it takes no memory of its own, and what
+        was sealed since is encoded in its words.
+
+        Parameters
+        ----------
+        slot : Slot
+            Where the structure is if it has not changed.
+        """
+        if self._segment is None or self._structure is None:
+            return
+        entry, known = self._structure, slot.loaded
+        if self.loaded is None and known is not None and known.entry == entry.file:
+            self.loaded = known
+        if self.loaded is None:
+            file = MappedFile(self._store.directory, entry.file)
+            file.check()
+            spec = structure_spec(entry.spec)
+            self.loaded = Loaded(entry.file, ann.load(spec, file.data, self._segment.mapped))
+        sealed = self._store.state.segments[len(self._state.segments) :]
+        for segment in sealed:
+            if self.loaded.codes(segment) is None:
+                segment.check_rows()
+                self.loaded.prepare(segment, [], self._poll)
+
     def commit(self) -> None:
         """Replace the segments that were read; those sealed meanwhile stay behind the new one."""
         now, count = self._store.state, len(self._state.segments)
         segments = [segment.entry for segment in now.segments[count:]]
         dead = list(now.dead[count:-1])
         if self._segment is not None:
-            segments.insert(0, self._segment)
+            segments.insert(0, self._segment.entry)
             dead.insert(0, self._dead_by_now(now))
         self._store.commit(
             segments,
             dead,
+            made=[] if self._segment is None else [self._segment],
             structure=self._structure,
             choice=self._choice,
             queries=self._asked,

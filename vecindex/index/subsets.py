@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 from vecindex.ann import LiveMask, Scan
 from vecindex.filters import Filter
+from vecindex.forks import new_lock
 
 _REMEMBERED = 256  # filters seen once
 _STALE = 1.25  # times the rows that may be returned: a scan of so many is made anew
@@ -25,7 +24,7 @@ class Subsets:
     def __init__(self) -> None:
         self._seen: dict[Filter, None] = {}
         self._scans: dict[Filter | None, Scan] = {}  # the one that was used last is the last
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def used(self, where: Filter, *, note: bool) -> bool:
         """Return whether the filter was used before; `note` says that it is being used."""

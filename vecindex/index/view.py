@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,13 +14,14 @@ from vecindex.arrays import BoolArray, Int64Array
 from vecindex.errors import CorruptIndexError
 from vecindex.filters import Filter
 from vecindex.filters.cache import ArrayCache
+from vecindex.forks import new_lock
+from vecindex.index.loaded import Loaded, Slot
 from vecindex.index.subsets import Subsets
-from vecindex.index.tails import LEAST, TailCodes
 from vecindex.results import Calibration, Id, OperatingPoint, Record
 from vecindex.spec import structure_spec
 from vecindex.store.codec import unpack_record
-from vecindex.store.files import FileEntry
-from vecindex.store.segment import Part, TailView
+from vecindex.store.files import MappedFile
+from vecindex.store.manifest import StructureEntry
 from vecindex.store.state import State
 
 if TYPE_CHECKING:
@@ -41,10 +41,13 @@ class View:
         What to search.
     earlier : View or None
         A view of an earlier state, from which what has not changed is taken over.
+    slot : Slot or None
+        Where the newest structure is; None is the earlier view's, or a new one.
     """
 
-    def __init__(self, state: State, earlier: View | None = None) -> None:
+    def __init__(self, state: State, earlier: View | None = None, slot: Slot | None = None) -> None:
         self.state = state
+        self._slot: Slot = slot or (Slot() if earlier is None else earlier._slot)
         self.parts = state.parts
         self.starts = np.concatenate([[0], np.cumsum([part.count for part in self.parts])])
         full = [part for part in self.parts if part.count]
@@ -54,20 +57,16 @@ class View:
         self.dim, self.target = state.manifest.dim, state.manifest.target_recall
         self.all_ints = all(part.all_ints for part in full)
         """Whether every id is an int."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._lives: dict[int, LiveMask] = {}
         self._points: dict[float, OperatingPoint | None] = {}
         self.routes: dict[tuple[Hashable, ...], Route] = {}
         """Routes by recall, k, filter and params, see `planner.choose`."""
         self._kept: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
         self._rows: ArrayCache[tuple[int, Filter]] = ArrayCache(_CACHED_PARTS)
-        self.scans = Subsets()
-        """Fast scans of the rows that filters keep."""
-        self._codes: dict[int, TailCodes] = {}
         self._allowed: dict[Filter, LiveMask] = {}
         self._checked: set[tuple[int, Filter | None]] = set()
-        self._structure: Structure | None = None
-        self._structure_entry: FileEntry | None = None
+        self._loaded: Loaded | None = None
         entry = state.manifest.structure
         self.calibration = Calibration.from_dict(entry.calibration) if entry else None
         if earlier is not None:
@@ -87,12 +86,7 @@ class View:
                     cache.put(key, found)
         file = self.state.structure_file
         if file is not None and file is earlier.state.structure_file:
-            self._structure_entry = earlier._structure_entry  # first: it says that the other is set
-            self._structure = earlier._structure
-            self.scans = earlier.scans  # of rows that had not been removed then
-            pairs = enumerate(zip(self.parts, earlier.parts, strict=False))
-            same = {number for number, (mine, theirs) in pairs if _grown_from(mine, theirs)}
-            self._codes = {n: codes for n, codes in dict(earlier._codes).items() if n in same}
+            self._loaded = earlier._loaded
         if 0 in unchanged:
             self._allowed = dict(earlier._allowed)
 
@@ -126,30 +120,43 @@ class View:
         entry = self.state.manifest.structure
         if entry is None or file is None:
             return None
-        if self._structure_entry == entry.file:
-            return self._structure
-        with self._lock:
-            if self._structure_entry != entry.file:
-                try:
-                    file.check()  # FAISS only ever sees bytes whose checksum held
-                    mapped = self.state.segments[0].mapped
-                    spec = structure_spec(entry.spec)
-                    self._structure = ann.load(spec, file.data, mapped)
-                except CorruptIndexError as error:
-                    self._structure = None
-                    on_damage(str(error))
-                self._structure_entry = entry.file
-        return self._structure
+        if self._loaded is None:
+            with self._lock:
+                if self._loaded is None:
+                    loaded = self._slot.loaded
+                    if loaded is None or loaded.entry != entry.file:
+                        structure = self._load(entry, file, on_damage)
+                        loaded = self._slot.loaded = Loaded(entry.file, structure)
+                    self._loaded = loaded
+        return self._loaded.structure
 
-    def codes(self, number: int, structure: Structure) -> Scan | None:
+    def _load(
+        self, entry: StructureEntry, file: MappedFile, on_damage: Callable[[str], object]
+    ) -> Structure | None:
+        try:
+            file.check()  # FAISS only ever sees bytes whose checksum held
+            return ann.load(structure_spec(entry.spec), file.data, self.state.segments[0].mapped)
+        except CorruptIndexError as error:
+            on_damage(str(error))
+            return None
+
+    def let_go(self) -> None:
+        """Forget a loaded structure of another state, as it holds that state's files."""
+        loaded, file = self._slot.loaded, self.state.structure_file
+        if loaded is not None and (file is None or loaded.entry != file.entry):
+            self._slot.take(None)
+
+    @property
+    def scans(self) -> Subsets:
+        """Fast scans of the rows that filters keep; there are some once `structure` was asked."""
+        assert self._loaded is not None
+        return self._loaded.scans
+
+    def codes(self, number: int) -> Scan | None:
         """Return a scan of the first rows of a part behind the structure, None if there is none."""
         part = self.parts[number]
-        if structure.scan is None or part.count < LEAST:
-            return None
-        codes = self._codes.get(number)
-        if codes is None:
-            codes = self._codes.setdefault(number, TailCodes(structure.scan))
-        return codes.grown(part)
+        codes = None if self._loaded is None else self._loaded.codes_of(part)
+        return None if codes is None else codes.grown(part)
 
     def point(self, target: float) -> OperatingPoint | None:
         """Return the cheapest measured point that meets `target`."""
@@ -249,10 +256,3 @@ class View:
                 for place, row in zip(places.tolist(), inside.tolist(), strict=True):
                     records[place] = replace(records[place], vector=part.vectors[row].copy())
         return records
-
-
-def _grown_from(mine: Part, theirs: Part) -> bool:
-    """Return whether a part of a newer state has the rows of an older one's, and perhaps more."""
-    if isinstance(mine, TailView) and isinstance(theirs, TailView):
-        return mine.tail is theirs.tail and mine.count >= theirs.count
-    return mine is theirs

@@ -127,7 +127,9 @@ def read_array(path: str | Path, dims: tuple[int, ...] = (1, 2)) -> Any:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy takes its header for Python, which fails in many ways
         raise InputError(f"{path}: not an array of numbers in numpy's format: {error}") from error
     return check_array(str(path), array, dims)
 

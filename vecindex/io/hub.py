@@ -7,8 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from vecindex.io.export import export
 from vecindex.io.rows import Rows
 from vecindex.results import VerifyReport
 from vecindex.store.files import Directory
-from vecindex.store.log import TornLogError, read_log
-from vecindex.store.manifest import NAME, Manifest, manifest_bytes, read_manifest
-from vecindex.store.store import OURS
+from vecindex.store.manifest import NAME, manifest_bytes, read_manifest
+from vecindex.store.snapshot import copy_logs
+from vecindex.store.store import OURS, Store
 
 _KIND = "dataset"  # of repository, for rows and for finished indexes
 _DATA = "data/train.parquet"
@@ -117,13 +116,15 @@ def push_index(
         _hub(f"cannot push to {repo_id}"),
         tempfile.TemporaryDirectory(prefix="vecindex-") as folder,
     ):
-        manifest = read_manifest(directory)
+        store = Store.open(directory, writable=False, sync=True)
+        store.close()
+        # Logs may grow, or be cut, during the upload.
+        manifest = copy_logs(directory, Directory(Path(folder)), store.state)
         files: dict[str, Path | bytes] = {
             entry.name: directory.path / entry.name for entry in manifest.files()
         }
-        for log in manifest.logs:  # they may grow during the upload
-            files[log.name] = Path(shutil.copy(directory.path / log.name, folder))
-        files[NAME] = manifest_bytes(_with_log_size(manifest, Directory(Path(folder))))
+        files |= {log.name: Path(folder) / log.name for log in manifest.logs}
+        files[NAME] = manifest_bytes(manifest)
         repo_id = _repository(api, repo_id, private)
         card = cards.index_card(repo_id, len(index), index.dim, embedder)
         stale = [name for name in _tree(api, repo_id, None) if OURS.match(name)]
@@ -219,16 +220,6 @@ def _download(api: Any, repo_id: str, revision: str | None, folder: Path, whole:
     for name in sorted(manifest.names()):
         fetch(name)
     Directory(whole).sync()
-
-
-def _with_log_size(manifest: Manifest, directory: Directory) -> Manifest:
-    """Return the manifest with what its growing log holds: less than that on arrival is damage."""
-    *closed, log = manifest.logs
-    size = 0
-    with suppress(TornLogError):  # a writer's call that is not finished
-        for frame in read_log(directory, log, log.sequence, owner=manifest.owner):
-            size += frame.size
-    return replace(manifest, logs=(*closed, replace(log, synced=size)))
 
 
 def _api(token: str | None) -> Any:

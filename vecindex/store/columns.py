@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vecindex.arrays import Int64Array
+from vecindex.forks import before_any_fork
 from vecindex.store.codec import unpack_metadata
 from vecindex.store.files import Buffer, Directory, FileEntry, FileWriter, MappedFile
 
@@ -24,8 +25,11 @@ _CHUNK_RECORDS = 1024  # unpacked at once
 def has_arrow() -> bool:
     """Return whether pyarrow can be imported; it is an extra, and imported late."""
     try:
-        import pyarrow
-        import pyarrow.compute  # noqa: F401
+        with before_any_fork():
+            import pyarrow
+            import pyarrow.compute  # noqa: F401
+
+            from vecindex.filters import derive, masks  # noqa: F401  # so that these are there, too
     except ImportError:
         return False
     return True

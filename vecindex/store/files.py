@@ -9,7 +9,10 @@ import errno
 import mmap
 import os
 import re
+import shutil
+import stat
 import struct
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +31,7 @@ BLOCK_BYTES = 256 * 1024
 """Every file has one CRC-32 per block of this size, kept in the manifest."""
 
 _PENDING_BYTES = 1 << 20  # small writes are gathered up to this size
+_COPIED_BYTES = 8 << 20  # at once
 _FEW = 64
 _NAME = re.compile(r"[a-z]+-[0-9]+\.[a-z0-9]+\Z")
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
@@ -169,6 +173,18 @@ def write_file(
         raise
 
 
+def copy_file(data: UInt8Array, target: Directory, name: str) -> FileEntry:
+    """Write a file's mapped bytes, and return the copy's entry, on stable storage."""
+    writer = FileWriter(target, name)
+    try:
+        for start in range(0, len(data), _COPIED_BYTES):
+            writer.write(data[start : start + _COPIED_BYTES].data)
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
 def write_note(fd: int, data: bytes) -> None:
     """Put `data` into an open file if there is room; neither atomic nor durable."""
     with suppress(OSError):
@@ -237,6 +253,29 @@ class Directory:
             self.path.rename(path)
         Directory(path.parent).sync()
 
+    def link(self, name: str, target: Directory) -> bool:
+        """Give a plain file an entry in another directory as well; False if that cannot be.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        """
+        path = self.path / name
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False  # of a symbolic link only the link itself would be shared
+        try:
+            (target.path / name).hardlink_to(path)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another file system, one that has no links, one more than it can count
+            return False
+        return True
+
+    def discard(self) -> None:
+        """Remove the directory and what is in it, as far as possible."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def lock_file(self, name: str) -> int:
         """Return a descriptor of a file to lock, which is made if there is none."""
         with storage_errors(f"cannot open {self.path / name} for writing"):
@@ -300,9 +339,15 @@ class Directory:
         return (self.path / name).stat().st_size
 
     def stamp(self, name: str) -> tuple[int, int, int]:
-        """Return what changes whenever the file is replaced."""
-        stat = (self.path / name).stat()
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+        """Return what changes whenever the file is replaced, or grows."""
+        found = os.stat(f"{self.path}/{name}")  # noqa: PTH116  # half of what Path takes
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def touch(self, name: str) -> None:
+        """Let a file look changed; if that cannot be, or it is gone, nothing happens."""
+        now = time.time_ns()  # the kernel's own clock for files moves every 4 ms only
+        with suppress(OSError):
+            os.utime(self.path / name, ns=(now, now))
 
     def descriptor(self, name: str) -> int:
         """Return a descriptor of a file that is open for reading."""

@@ -16,7 +16,7 @@ same hash; keys are compared, so that costs a comparison.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -35,6 +35,7 @@ from vecindex.store.frames import ALIGN, FORMAT
 _MAGIC = b"VXI\n"
 _HEADER = struct.Struct("<4sHHQQQ")
 _INTS, _KEYS = 0, 1
+_CHUNK = 4096
 _FEW = 64  # rows that are looked up faster one by one than by numpy
 
 UInt32Array = NDArray[np.uint32]
@@ -108,7 +109,16 @@ def _keyed(ids: Sequence[Id]) -> IdColumn:
 
 def hash_keys(keys: Sequence[bytes]) -> UInt32Array:
     """Return the hashes of packed ids."""
-    return np.fromiter(map(crc32, keys), dtype=np.uint32, count=len(keys))
+    return _each(crc32, keys, np.uint32)
+
+
+def _each(function: Callable[[bytes], int], keys: Sequence[bytes], dtype: Any) -> NDArray[Any]:
+    """Return what a function says of each key, without holding the interpreter for all at once."""
+    found = np.empty(len(keys), dtype=dtype)
+    for start in range(0, len(keys), _CHUNK):
+        some = keys[start : start + _CHUNK]
+        found[start : start + _CHUNK] = np.fromiter(map(function, some), dtype, len(some))
+    return found
 
 
 class Wanted(list[Id]):
@@ -141,7 +151,7 @@ def write_ids(directory: Directory, name: str, column: IdColumn, live: BoolArray
         values = column.hashes[rows]
         blob = np.frombuffer(b"".join(column.keys), dtype=np.uint8)
         bounds = np.zeros(len(column) + 1, dtype="<u8")
-        np.cumsum([len(key) for key in column.keys], out=bounds[1:])
+        np.cumsum(_each(len, column.keys, np.uint64), out=bounds[1:])
         forward = [bounds, blob]
         key_bytes = len(blob)
     order = np.argsort(values, kind="stable")

@@ -129,6 +129,8 @@ def replay(
     ------
     CorruptIndexError
         If a frame is damaged that was once on stable storage.
+    RewoundLogError
+        If the last operation that the state includes is not in its log any more.
     """
     *closed, active = state.manifest.logs
     for log, following in zip(closed, state.manifest.logs[1:], strict=True):
@@ -147,6 +149,8 @@ def replay(
             owner=state.manifest.owner,
         ):
             state = _apply(directory, active, state, frame, admit)
+    except RewoundLogError:
+        raise
     except TornLogError as torn:
         return state, str(torn)
     return state, None
@@ -187,6 +191,10 @@ class TornLogError(Exception):
     """The growing log ends in an unfinished write."""
 
 
+class RewoundLogError(TornLogError):
+    """The growing log lacks a call that was read before: the writer has taken it back."""
+
+
 def read_log(
     directory: Directory,
     log: LogEntry,
@@ -217,7 +225,7 @@ def read_log(
             f"{path} is damaged at offset {size}: it ends there, but {known} bytes were synced"
         )
     if size < offset or data[: len(header)].tobytes() != header:
-        raise TornLogError(f"{log.name} is not what it was: the writer has taken a call back")
+        raise RewoundLogError(f"{log.name} is not what it was: the writer has taken a call back")
     if log.size is not None:
         data = data[: log.size - begin]
     at = offset - begin

@@ -5,7 +5,6 @@ Masks are kept with the part and know nothing of removed rows, so they outlive a
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from vecindex.arrays import BoolArray, Int64Array
 from vecindex.errors import CorruptIndexError
 from vecindex.filters import Filter
 from vecindex.filters.cache import ArrayCache
+from vecindex.forks import new_lock
 from vecindex.store.codec import DEAD_RECORD, unpack_record
 from vecindex.store.columns import derive_columns, has_arrow, read_columns
 from vecindex.store.files import Directory, FileEntry, MappedFile
@@ -61,7 +61,7 @@ class SegmentMasks:
         self._problem: str | None = None
         self._columns: Columns | None = None
         self._readable = True
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._kept: ArrayCache[Filter] = ArrayCache()
         if entry is not None:
             try:
@@ -115,7 +115,7 @@ class TailMasks:
     def __init__(self, records: list[bytes]) -> None:
         self._records = records
         self._columns: Columns | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._kept: ArrayCache[Filter] = ArrayCache()
 
     def columns(self, count: int) -> Columns | None:

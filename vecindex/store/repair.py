@@ -20,7 +20,7 @@ from vecindex.results import Id, Problem, RepairReport
 from vecindex.store.check import check_directory
 from vecindex.store.codec import DEAD_RECORD, unpack_record
 from vecindex.store.columns import derive_columns, has_arrow, write_columns
-from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.files import Directory, FileEntry, FileWriter, MappedFile, copy_file
 from vecindex.store.frames import Frame
 from vecindex.store.ids import IdColumn, IdTable, write_ids
 from vecindex.store.lock import WriterLock
@@ -41,7 +41,6 @@ from vecindex.store.store import OURS, Store
 from vecindex.store.vectors import VectorsFile, write_vectors
 
 _CHUNK_ROWS = 4096
-_COPIED_BYTES = 8 << 20  # at once
 
 
 def repair(
@@ -180,7 +179,7 @@ class _Repair:
         for name in sorted(self._damaged):
             aside.remove(name)  # of an interrupted try
             with suppress(FileNotFoundError):
-                _copy(self._directory, aside, name)
+                copy_file(self._directory.map(name), aside, name)
         aside.write(NAME, self._directory.read(NAME))
         return aside
 
@@ -403,18 +402,6 @@ def live_rows(directory: Directory) -> int:
 
 def _go_on() -> None:
     """Never stop a rewrite."""
-
-
-def _copy(source: Directory, target: Directory, name: str) -> None:
-    data = source.map(name)
-    writer = FileWriter(target, name)
-    try:
-        for start in range(0, len(data), _COPIED_BYTES):
-            writer.write(data[start : start + _COPIED_BYTES].data)
-        writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
 
 
 def _id_of(packed: bytes) -> Id | None:

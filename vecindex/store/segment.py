@@ -23,7 +23,7 @@ from vecindex.store.vectors import VectorsFile
 if TYPE_CHECKING:
     from vecindex.filters.masks import Columns
 
-_FIRST_BYTES = 16 << 20
+_FIRST_BYTES = 1 << 20  # more would stay taken: allocators keep what they had to clear once
 _EMPTY_ENDS = (0xC0, 0x80)  # how msgpack ends a record with None or {} as metadata
 
 
@@ -155,7 +155,7 @@ class Tail:
         """Put rows behind the first `count`; what an interrupted call left there is dropped."""
         needed = count + len(ids)
         if needed > len(self.buffer):
-            first = _FIRST_BYTES // (4 * self.dim)  # costs address space, memory once it is used
+            first = _FIRST_BYTES // (4 * self.dim)
             size = max(needed, 2 * len(self.buffer), first)
             grown = np.empty((size, self.dim), dtype=np.float32)
             grown[:count] = self.buffer[:count]

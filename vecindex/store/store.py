@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,11 +19,13 @@ from vecindex.errors import (
     ReadOnlyError,
     StorageFailedError,
 )
+from vecindex.forks import call_in_child, new_rlock
 from vecindex.results import Id
 from vecindex.store import lock
 from vecindex.store import manifest as manifests
 from vecindex.store.files import Directory, FileEntry, FileWriter
-from vecindex.store.log import LogWriter, newer_log, replay
+from vecindex.store.lending import lending
+from vecindex.store.log import LogWriter, RewoundLogError, newer_log, replay
 from vecindex.store.manifest import (
     LogEntry,
     Manifest,
@@ -33,6 +34,8 @@ from vecindex.store.manifest import (
     write_manifest,
 )
 from vecindex.store.rewrite import Poll, Source, rewrite
+from vecindex.store.segment import Segment
+from vecindex.store.snapshot import take_snapshot
 from vecindex.store.state import State, load_state, pack_dead
 from vecindex.store.untrusted import (
     UntrustedDirectory,
@@ -67,23 +70,45 @@ class Store:
         self.trusted = trusted
         """False: caches are left alone, and the rest is looked at before it is used."""
         self.notes: list[str] = []
-        self._lock = threading.RLock()
+        self._lock = new_rlock()
         self._writer_lock: lock.WriterLock | None = None
         self._log: LogWriter | None = None
         self._stamp = (0, 0, 0)
+        self._looked: object = None  # how manifest and log looked at the last `follow`
         self._next_file = 0
         self._pid = os.getpid()
+        call_in_child(self._leave_to_the_parent)
 
     @property
     def forked(self) -> bool:
         """Whether this process is a fork of the one that opened the store."""
         return self._pid != os.getpid()
 
+    def _leave_to_the_parent(self) -> None:
+        """In a fork: close what the parent writes with, and trust no half a refresh."""
+        if self._writer_lock is not None:
+            self._writer_lock.release()  # here only; else the child would go on holding it
+        if self._log is not None:
+            self._log.close()
+        self._stamp, self._looked = (0, 0, 0), None
+
+    def refuse_fork(self) -> None:
+        """Raise `StorageFailedError` if this is a fork of the process that opened the writer."""
+        if self.writable and self.forked:
+            raise StorageFailedError(
+                f"{self.directory.path} was opened for writing by process {self._pid}, of which "
+                "this one is a fork; open it again here, after the other one has closed it"
+            )
+
     # -- opening and closing --------------------------------------------------------------
 
     @classmethod
-    def create(cls, directory: Directory, manifest: Manifest, *, sync: bool) -> Store:
+    def create(
+        cls, directory: Directory, manifest: Manifest, *, sync: bool, timeout: float = 0.0
+    ) -> Store:
         """Return a new, empty, writable store, durable when this returns.
+
+        Another one who creates it is waited for `timeout` seconds.
 
         Raises
         ------
@@ -94,7 +119,7 @@ class Store:
         directory.make()
         store = cls(directory, writable=True, sync=sync)
         try:
-            store._writer_lock = lock.WriterLock(directory)
+            store._writer_lock = lock.WriterLock(directory, timeout)
             _refuse_existing(directory.path)  # again, now that nobody else can create it
             for name in _LEFTOVERS:  # of a create that was interrupted
                 directory.remove(name)
@@ -112,11 +137,17 @@ class Store:
 
     @classmethod
     def open(
-        cls, directory: Directory, *, writable: bool, sync: bool, trusted: bool = True
+        cls,
+        directory: Directory,
+        *,
+        writable: bool,
+        sync: bool,
+        trusted: bool = True,
+        timeout: float = 0.0,
     ) -> Store:
         """Return the store of an existing index, recovered if need be.
 
-        What is not `trusted` can only be read.
+        What is not `trusted` can only be read. Another writer is waited for `timeout` seconds.
 
         Raises
         ------
@@ -131,7 +162,7 @@ class Store:
         read_manifest(store.directory)  # before the lock file is touched
         try:
             if writable:
-                store._writer_lock = lock.WriterLock(store.directory)
+                store._writer_lock = lock.WriterLock(store.directory, timeout)
                 store._open_writer()
             else:
                 store._load_newest()
@@ -221,33 +252,73 @@ class Store:
     def _manifest_stamp(self) -> tuple[int, int, int]:
         return self.directory.stamp(manifests.NAME)
 
+    @lending()
     def refresh(self) -> bool:
-        """Step to the newest state; return whether it is another one."""
-        if self.writable:
+        """Step to the newest state; return whether it is another one.
+
+        A fork of a writer does it as a reader.
+        """
+        if self.writable and not self.forked:
             return False
-        with self._lock:
+        with self._lock, self._still_there():
             before = (self.state.manifest.generation, self.state.sequence)
             if self._stamp != self._manifest_stamp():
                 self._load_newest()
             else:
                 try:
-                    self.state, torn = self._replay(self.state)
-                except (FileNotFoundError, CorruptIndexError):
-                    torn = "the log"
-                if torn:  # the writer is in the middle of a call, or took one back that we saw
+                    self.state, _ = self._replay(self.state)  # the writer may be within a call
+                except (FileNotFoundError, CorruptIndexError, RewoundLogError):
                     self._load_newest()
             return before != (self.state.manifest.generation, self.state.sequence)
+
+    @contextmanager
+    def _still_there(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise IndexPathError(
+                f"{self.directory.path} is not a vecindex index any more: {manifests.NAME} is gone"
+            ) from error
+
+    def follow(self) -> None:
+        """Step to the newest state if the log looks different, for the price of one `stat`."""
+        if (self.writable and not self.forked) or self._unchanged():
+            return
+        with self._lock:
+            if not self._unchanged():  # else another thread has stepped meanwhile
+                looks = self._look()
+                self.refresh()
+                self._looked = looks
+
+    def _unchanged(self) -> bool:
+        looks = self._look()
+        return looks is not None and looks == self._looked
+
+    def _look(self) -> object:
+        # An add grows the log, and a commit removes it or touches it.
+        try:
+            return self.directory.stamp(self.state.manifest.logs[-1].name)
+        except FileNotFoundError:
+            return None
+
+    def newest(self) -> State:
+        """Return the state that was acknowledged last, without stepping to it."""
+        if self.writable and not self.forked:
+            return self.state
+        fresh = Store.open(self.directory, writable=False, sync=self.sync, trusted=self.trusted)
+        fresh.close()
+        return fresh.state
+
+    def snapshot(self, path: Path) -> None:
+        """Make a copy of the newest state in a new directory, see `take_snapshot`."""
+        take_snapshot(self.directory, self.newest, path)
 
     # -- operations -----------------------------------------------------------------------
 
     @contextmanager
     def writing(self) -> Iterator[LogWriter]:
         """Hold the lock of all writes; raises when this handle cannot write."""
-        if self.forked:
-            raise StorageFailedError(
-                f"{self.directory.path} was opened for writing by process {self._pid}, of which "
-                "this one is a fork; open it again here, after the other one has closed it"
-            )
+        self.refuse_fork()
         with self._lock:
             if not self.writable:
                 raise ReadOnlyError(
@@ -331,8 +402,9 @@ class Store:
                 fresh = LogWriter(self.directory, name, 0, frozen.manifest.owner)
                 *closed, active = frozen.manifest.logs
                 logs = (*closed, replace(active, size=log.size), LogEntry(name, frozen.sequence))
-                self._commit(replace(frozen.manifest, logs=logs))
-                self._log, self.state = fresh, replace(self.state, offset=0)
+                manifest = replace(frozen.manifest, logs=logs)
+                self._commit(manifest, replace(frozen, offset=0))
+                self._log = fresh
             except BaseException:
                 if fresh is not None:
                     fresh.close()
@@ -353,6 +425,11 @@ class Store:
         dim = sources[0].part.vectors.shape[1]
         return rewrite(self.directory, self.next_number(), sources, dim, poll)
 
+    def segment(self, entry: SegmentEntry) -> Segment:
+        """Return a rewritten segment, opened; it belongs to no state until `commit`."""
+        dim = self.state.manifest.dim or 0
+        return Segment(self.directory, entry, dim, partial(_keep_once, self.notes))
+
     def new_file(self, stem: str, suffix: str) -> FileWriter:
         """Return a new numbered file that belongs to no state until `commit`."""
         return FileWriter(self.directory, f"{stem}-{self.next_number()}.{suffix}")
@@ -363,6 +440,7 @@ class Store:
         dead: Sequence[BoolArray | None],
         *,
         since: int = 0,
+        made: Sequence[Segment] = (),
         **fields: Any,
     ) -> None:
         """Make rewritten segments the newest state; logged operations are replayed on top.
@@ -375,6 +453,8 @@ class Store:
             Their removed rows; those that a replayed operation removes may be among them.
         since : int
             Drop the logs of operations before this one: the segments hold what they did.
+        made : sequence of Segment
+            New ones among the segments, already open, perhaps checked: they are taken as they are.
         **fields
             Other fields of the manifest.
         """
@@ -388,19 +468,21 @@ class Store:
             **fields,
         )
         # Most of the work outside the lock: writers only wait for what came in meanwhile.
-        state, _ = replay(self.directory, self._load(draft, self.state))
+        state, _ = replay(self.directory, self._load(draft, _with(self.state, made)))
         with self.writing(), self._all_or_reopen():
             state = self._caught_up(draft, state)
             now = self.state.manifest
-            self._commit(replace(draft, dim=now.dim, embedder=now.embedder))
-            self.state = replace(state, manifest=self.state.manifest)
+            self._commit(replace(draft, dim=now.dim, embedder=now.embedder), state)
 
     def _caught_up(self, draft: Manifest, state: State) -> State:
         """Return the state with every acknowledged operation, and with no other."""
-        state, torn = replay(self.directory, state)
+        try:
+            state, torn = replay(self.directory, state)
+        except RewoundLogError as error:
+            torn = str(error)
         if torn or state.sequence != self.state.sequence:
             # It was read while a call was under way that has been taken back since.
-            state, torn = replay(self.directory, self._load(draft, self.state))
+            state, torn = replay(self.directory, self._load(draft, state))
         if torn or (state.sequence, state.offset) != (self.state.sequence, self.state.offset):
             raise StorageFailedError(
                 f"{self.directory.path}: the log holds other operations than were acknowledged"
@@ -448,15 +530,17 @@ class Store:
             writer.abandon()
             raise
 
-    def _commit(self, manifest: Manifest) -> None:
-        """Write the manifest as the next generation."""
+    def _commit(self, manifest: Manifest, state: State | None = None) -> None:
+        """Write the manifest as the next generation, and publish its state; None keeps rows."""
         before = self.state.manifest
         after = replace(manifest, generation=before.generation + 1, next_file=self._next_file)
         stamp = self._manifest_stamp()
         try:
             self.directory.sync()
             write_manifest(self.directory, after)
-            self.state = replace(self.state, manifest=after)
+            # At once: a search between two assignments would mix old rows and a new structure.
+            self.state = replace(state or self.state, manifest=after)
+            self.directory.touch(before.logs[-1].name)  # whoever follows looks at nothing else
         except BaseException:
             if self._log is not None and stamp != self._manifest_stamp():
                 self._log.failed = True  # replaced, but nobody knows if it is durable
@@ -475,6 +559,10 @@ def _refuse_existing(path: Path) -> None:
     )
     if not empty:
         raise IndexPathError(f"{path} exists and is not an index; choose another path")
+
+
+def _with(state: State, made: Sequence[Segment]) -> State:
+    return replace(state, segments=(*state.segments, *made))
 
 
 def _log_name(number: int) -> str:

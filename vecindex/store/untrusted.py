@@ -177,7 +177,7 @@ def _admit_rows(segment: Segment, dead: BoolArray | None) -> None:
             if packed == DEAD_RECORD and dead is not None and dead[row]:
                 continue
             try:
-                ids.append(_admit_record(packed))
+                ids.append(admit_record(packed))
             except (ValueError, CorruptIndexError) as error:
                 raise CorruptIndexError(
                     f"{segment.entry.records.name}: row {row} cannot be used: {error}"
@@ -228,13 +228,19 @@ def admit_frame(frame: Frame, dim: int | None) -> None:
     if dim is None or frame.vectors.shape[1] != dim or _not_unit(frame.vectors).any():
         raise ValueError("its vectors are no unit rows of the index's dimension")
     for value, packed in zip(ids, records, strict=True):
-        found = _admit_record(packed) if isinstance(packed, bytes) else None
+        found = admit_record(packed) if isinstance(packed, bytes) else None
         if found != value or type(found) is not type(value):
             raise ValueError(f"the record of {value!r} is another one's")
 
 
-def _admit_record(packed: bytes) -> Id:
-    """Return the id of a record, or raise ValueError or CorruptIndexError."""
+def admit_record(packed: bytes) -> Id:
+    """Return the id of a packed record.
+
+    Raises
+    ------
+    ValueError, CorruptIndexError
+        If it is not one that we would have written.
+    """
     try:
         well_formed(packed)
     except msgpack.UnpackException as error:
