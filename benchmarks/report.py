@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import report_stores, report_vectors, result_files
 from benchmarks.report_building import building_section
 from benchmarks.report_quality import conditions_section, promise_section, quality_section
+from benchmarks.report_threads import threads_section
 
 PAGE = Path(__file__).parent / "README.md"
 INTRODUCTION = """# What it costs, alone and beside others
@@ -26,6 +27,7 @@ both sides taking turns, medians of the repeats (least to greatest in brackets);
 - `python -m benchmarks.quality FILE.jsonl.gz`: does a text's summary find it, exactly and at promised recalls?
 - `python -m benchmarks.building FILE.jsonl.gz --million`: what a build costs besides the model, and what it never does twice.
 - `vecindex bench --vectors X.npy --filters ... --deleted ... --tail ...`: what filters, removed and new rows cost.
+- `python -m benchmarks.threads`: how many threads answer more, and how long adds and folds keep a search waiting.
 - `python -m benchmarks.cost`: vecindex's own cost over FAISS called directly and over writing to a file.
 
 `make bench` runs all three small, on synthetic data, with the libraries that are installed. The others come from a virtual
@@ -137,6 +139,8 @@ def main(folder: Path = result_files.FOLDER, page: Path = PAGE) -> None:
         lines += building_section(result)
     for result in result_files.read("conditions", folder):
         lines += conditions_section(result)
+    for result in result_files.read("threads", folder):
+        lines += threads_section(result)
     for result in result_files.read("cost", folder):
         lines += ["# Its own cost", ""] if "# Its own cost" not in lines else []
         lines += cost_section(result)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import building, data, quality, report, stores, summary, truth, vectors  # noqa: E402
+from benchmarks import building, data, quality, report, stores, summary, threads, truth, vectors  # noqa: E402
 from benchmarks.channel import Child, ChildError  # noqa: E402
 from benchmarks.plot import Line, frontier, recall_against_time  # noqa: E402
 from benchmarks.stand_in import StandIn  # noqa: E402
@@ -90,6 +90,19 @@ def test_stores_are_checked_by_ids_texts_and_filters(results):
     assert search(result, "plain-faiss", "lossy", 0.01)["recall"] < 0.1  # and no filter
     opened = result["stores"]["vecindex"]
     assert len(opened["open_ms"]) == 2 and opened["import_ms"][0] > 0 and opened["size_bytes"] > 0
+
+
+def test_long_searches_are_noted_with_what_ran_meanwhile(tmp_path):
+    small = ["--rows", "1500", "--seconds", "0.2", "--repeats", "1", "--structures", "flat"]
+    threads.main([*small, "--results", str(tmp_path)])
+    row = read(tmp_path, "threads")["structures"]["flat"]
+    assert set(row["rates"]) == {"1", "2", "4"} and min(row["rates"]["2"]) > 0
+    for measured in ("alone", "thread", "alone_after", "reading", "process"):
+        figures = row[measured]
+        assert figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"], measured
+    assert any("add" in one["during"] for one in row["longest"] if one["by"] == "thread")
+    report.main(tmp_path, tmp_path / "page.md")
+    assert "## Beside others: synthetic-1500x384-seed0" in (tmp_path / "page.md").read_text()
 
 
 def test_no_path_of_this_machine_is_written(results):
