@@ -142,6 +142,8 @@ DAMAGED = [
     (HEADED.replace(b"7 3", b"7 4"), "line 2: expected a word and 4 numbers, found 3"),
     (HEADED.replace(b"7 3", b"7 x"), "line 1: the word '7' has something else than numbers"),
     (HEADED.replace(b"7 3", b"7 0"), "line 2: expected a word"),
+    (HEADED.replace(b"7 3", b"7 " + 19 * b"4"), "expected a word and 1 numbers, found 3"),
+    (HEADED.replace(b"7 3", b"7 " + 5000 * b"4"), "line 1: the word '7' has NaN or an infinity"),
     (HEADED[: len(HEADED) // 2], "line 5: expected a word|announces 7 words"),
     (as_binary()[:-1], "word 6 of 6: the file ends too early"),
     (as_binary()[:40], "word 3 of 6: the file ends too early"),

@@ -19,6 +19,7 @@ from vecindex.errors import EmbedderError
 _BLOCK = 1 << 20  # bytes of a binary file read at a time
 _SAMPLE = 4096  # bytes that tell text from binary
 _LONGEST = 1 << 20  # bytes; what is longer is no line of a text file, and no word of a binary one
+_DIGITS = 18  # more are no number of words or dimensions, and no 64-bit integer
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r"))  # never in text, sure to be among float32 numbers
 
 Entry: TypeAlias = tuple[bytes, Float32Array]
@@ -105,7 +106,7 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
 
 def _header(line: bytes) -> _Header | None:
     fields = line.split()
-    if len(fields) == 2 and all(field.isdigit() for field in fields):
+    if len(fields) == 2 and all(field.isdigit() and len(field) <= _DIGITS for field in fields):
         return _Header(int(fields[0]), int(fields[1]))
     return None
 
