@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS ?= $(BIN)/python
+# Of `make torture`: what is done, and how long each part may take, as in `make torture PARTS=fuzz SECONDS=9000`.
+PARTS ?= crash faults disks kills soak damage large fuzz
+SECONDS ?= 1800
 
 .PHONY: demo test check bench torture clean
 
@@ -33,11 +36,10 @@ bench: $(INSTALLED)  ## vecindex beside what is installed, and its own cost, on 
 	$(BIN)/python -m benchmarks.cost
 	$(BIN)/python -m benchmarks.report
 
-torture: $(INSTALLED)  ## the longer runs of what must survive: resumable, results added up
-	$(BIN)/python -m tests.torture crash --seconds 600 --out tests/torture/results/crash.json
-	$(BIN)/python -m tests.torture faults --seconds 600 --out tests/torture/results/faults.json
-	$(BIN)/python -m tests.torture disks --seconds 600 --out tests/torture/results/disks.json
-	$(BIN)/python -m tests.torture.fuzz --seconds 600
+torture: $(INSTALLED)  ## the longer runs of what must survive: resumable, results added up, one page of them
+	failed=0; for part in $(PARTS); do \
+		$(BIN)/python -m tests.torture $$part --seconds $(SECONDS) --out tests/torture/results/$$part.json || failed=1; \
+	done; $(BIN)/python -m tests.torture report; exit $$failed
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis vecindex-demo.vx

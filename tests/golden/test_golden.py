@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +92,27 @@ def test_a_reader_never_writes(golden: Path) -> None:
         index.explain(5)
     VectorIndex.repair(golden, dry_run=True)
     assert seen() == before
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_lines_that_read_it_without_vecindex(
+    golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of ARCHITECTURE.md, word for word."""
+    text = (HERE.parents[1] / "ARCHITECTURE.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (lines,) = (block for block in blocks if "import msgpack" in block)
+    assert "vecindex" not in lines
+    monkeypatch.chdir(golden.rename(golden.with_name("kb.vx")).parent)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    with VectorIndex.open("kb.vx") as index:
+        expected = next(iter(index.scan(vectors=True)))
+    assert (found["record_id"], found["text"]) == (expected.id, expected.text)
+    assert list(found["metadata"]) == list(expected.metadata)
+    assert found["vectors"].shape == (found["segment"]["rows"], 8)
+    assert np.array_equal(found["vectors"][0], expected.vector)
 
 
 @pytest.mark.parametrize("call", ["r", "r+", "untrusted", "repair"])

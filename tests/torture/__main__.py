@@ -1,7 +1,11 @@
-"""The longer commands: `python -m tests.torture crash --states 100000 --seconds 600`.
+"""The longer commands: `python -m tests.torture crash --seconds 600 --out FILE`.
 
 Each part has a time limit, goes on where its last run ended if it has a file for its results, and
-adds them up there. `--replay SEED` does one seed again and shows its failure in full.
+adds them up there; `results.py` says what such a file holds. `--replay SEED` does one seed again
+and shows its failure in full. `report` writes tests/RELIABILITY.md from all of them.
+
+A part is a function that is given the results, a seed that no run had yet, and the options. It
+tries what belongs to the seed, adds to the counts, and raises what went wrong.
 """
 
 from __future__ import annotations
@@ -10,18 +14,37 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from . import damage as damages
 from .crash import Tally, crash_a_script
 from .faults import FAILURES, OPERATIONS, fail_everywhere, fail_to_create, make_template
+from .fuzzing import BY_TARGET, all_fuzzed, fuzz
+from .kills import NAMES, kill_everywhere
+from .kills import Tally as Killed
+from .kills_random import kill_writers
 from .operations import SCRIPTS, at_random
+from .report import write_page
 from .results import Results
 from .small_disk import permitted, run
+from .soak import soak_and_note
 
-Part = Callable[[Results, int], None]
+Options = argparse.Namespace
 
 
-def crash(results: Results, seed: int) -> None:
+@dataclass(frozen=True)
+class Part:
+    """One part: what is done with a seed, what is counted, and how many of that are wanted."""
+
+    work: Callable[[Results, int, Options], None]
+    counted: str
+    wanted: int
+    code: str | None = None
+    done: Callable[[Results], bool] | None = None
+
+
+def crash(results: Results, seed: int, _: Options) -> None:
     """Crash a script everywhere: the first seeds are those of the tests, then random ones."""
     scripts = list(SCRIPTS.values())
     script, options = scripts[seed] if seed < len(scripts) else at_random(seed)
@@ -32,7 +55,7 @@ def crash(results: Results, seed: int) -> None:
         results.add(**vars(tally))
 
 
-def faults(results: Results, seed: int) -> None:
+def faults(results: Results, seed: int, _: Options) -> None:
     """Let every call of one kind of operation fail in every way."""
     names = ["create", *OPERATIONS]
     name = names[seed % len(names)]
@@ -46,7 +69,7 @@ def faults(results: Results, seed: int) -> None:
     results.add(operations=1)
 
 
-def disks(results: Results, seed: int) -> None:
+def disks(results: Results, seed: int, _: Options) -> None:
     """Fill disks of 25 sizes, page by page, and of as many numbers of files."""
     if not permitted():
         raise SystemExit("mounting a small disk needs rights of its own")
@@ -58,32 +81,67 @@ def disks(results: Results, seed: int) -> None:
     results.add(disks=len(full), steps_without_room=sum(full.values()))
 
 
-PARTS: dict[str, tuple[Part, str, int]] = {
-    "crash": (crash, "states", 100_000),
-    "faults": (faults, "operations", 1 + len(OPERATIONS)),
-    "disks": (disks, "disks", 150),
+def damage(results: Results, seed: int, _: Options) -> None:
+    """Damage one file of the small instances in every way that there is."""
+    results.add(**damages.damage_small(seed))
+
+
+def large(results: Results, seed: int, _: Options) -> None:
+    """Damage a large instance at random, and repair it."""
+    results.add(**damages.damage_large(seed))
+
+
+def kills(results: Results, seed: int, _: Options) -> None:
+    """Kill one operation at all its points, and 25 writers at random moments."""
+    tally = Killed()
+    try:
+        kill_everywhere(NAMES[seed % len(NAMES)], seed, tally)
+        kill_writers(seed, 25, tally)
+    finally:
+        results.add(**vars(tally))
+
+
+def soak(results: Results, seed: int, options: Options) -> None:
+    """Let a writer and readers run for the time of this run, killed at random; note the growth."""
+    soak_and_note(results, seed, min(options.seconds, results.left))
+
+
+PARTS: dict[str, Part] = {
+    "crash": Part(crash, "states", 100_000),
+    "faults": Part(faults, "operations", 1 + len(OPERATIONS)),
+    "disks": Part(disks, "disks", 150),
+    "kills": Part(kills, "kills", 2_000),
+    "soak": Part(soak, "soaked_s", 1_800),
+    "damage": Part(damage, "files", 0, done=damages.all_tried),
+    "large": Part(large, "large", 5_000),
+    "fuzz": Part(fuzz, "inputs", 0, BY_TARGET, all_fuzzed),
 }
-"""What is done with a seed, what is counted, and how many of that are wanted."""
 
 
 def main() -> int:
     """Run one part; return 1 if anything failed, in this run or before."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--states", type=int, help="how many to try, runs before included")
+    parser.add_argument("part", choices=[*PARTS, "report"])
+    parser.add_argument("--count", type=int, help="how many to try, runs before included")
     parser.add_argument("--seconds", type=float, default=600, help="time limit of this run")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
+    parser.add_argument("--seed", type=int, help="the first seed, if there are no results yet")
+    parser.add_argument("--jobs", type=int, default=1, help="targets that are fuzzed at a time")
     parser.add_argument("--replay", type=int, metavar="SEED", help="do one seed again")
     options = parser.parse_args()
-    work, counted, wanted = PARTS[options.part]
-    if options.replay is not None:
-        work(Results(None, options.part), options.replay)
+    if options.part == "report":
+        print(write_page())  # noqa: T201
         return 0
-    results = Results(options.out, options.part)
-    target = options.states or wanted
-    for seed in results.seeds(options.seconds, lambda: results.count(counted) >= target):
+    part = PARTS[options.part]
+    if options.replay is not None:
+        part.work(Results(None, options.part, part.code), options.replay, options)
+        return 0
+    results = Results(options.out, options.part, part.code, seed=options.seed or 0)
+    target = options.count or part.wanted
+    done = part.done or (lambda results: results.count(part.counted) >= target)
+    for seed in results.seeds(options.seconds, lambda: done(results)):
         try:
-            work(results, seed)
+            part.work(results, seed, options)
         except Exception as error:
             results.fail(seed, error)
     return bool(results.values["failures"])

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -57,6 +57,7 @@ class Found:
 
     content: Content | None
     torn: bool
+    copies: dict[str, Content] = field(default_factory=dict)  # what each snapshot shows
 
 
 @dataclass
@@ -106,7 +107,7 @@ class Crashes:
         found = self._open(root)
         if read not in (_NOT_READ, found.content):
             raise CrashError("a reader saw something else than the writer recovered")
-        return found
+        return replace(found, copies=_copies(root))
 
     def _read(self, root: Path, image: Image) -> Any:
         """Return what a reader finds, who changes nothing."""
@@ -158,6 +159,33 @@ class Crashes:
                 raise CrashError(f"damage after recovery: {problems}")
 
 
+def _copies(root: Path) -> dict[str, Content]:
+    """Return what the snapshots in a directory show, unfinished ones that open among them."""
+    found = {}
+    for path in root.iterdir():
+        if path.name != NAME:
+            try:
+                index = VectorIndex.open(path)
+            except IndexPathError:
+                if ".partial-" in path.name:
+                    continue
+                raise
+            with index:
+                assert index.verify().ok, path.name
+                found[path.name] = shown(index)
+    return found
+
+
+def _check_copies(script: Script, found: Found, done: int) -> None:
+    for name, content in found.copies.items():
+        step = script.copies.get(name.split(".partial-")[0])
+        if step is not None and content != script.contents[step]:
+            raise CrashError(f"the snapshot {name} shows {_named(content)}")
+    for name, step in script.copies.items():
+        if done >= step and name not in found.copies:
+            raise CrashError(f"the snapshot {name} is gone")
+
+
 def _named(content: Content | None) -> str:
     return "no index" if content is None else f"{[row[0] for row in content]}"
 
@@ -203,6 +231,7 @@ def crash_everywhere(
         for image in disk.images(rng, samples):
             try:
                 found = crashes.judge(image, allowed)
+                _check_copies(script, found, done)
             except CrashError as error:
                 error.add_note(f"event {number}: {event}; step {begun} of {len(script.contents)}")
                 error.add_note(f"files: { {k: v and len(v) for k, v in image.items()} }")

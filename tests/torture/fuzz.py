@@ -1,407 +1,245 @@
-"""Hostile files: readers meet bytes of somebody who can compute checksums.
+"""Coverage-guided fuzzing of every reader, by atheris.
 
-Each round takes a small index, changes one kind of file in a way that its author might, makes all
-checksums right again, and opens it with `trusted=False`. It must answer, or raise one of our
-errors; whatever it answers must agree with itself. `python -m tests.torture.fuzz --seconds 600`.
+`python -m tests.torture fuzz --seconds 3600 --out FILE` gives each target its share, and adds up.
+`python -m tests.torture.fuzz TARGET --seconds 600` runs one; a crash prints the command that
+replays it.
+A corpus is kept for each target in the user's cache directory, so runs go on where one ended.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import random
+import re
+import resource
 import shutil
-import struct
+import subprocess
+import sys
 import tempfile
-import time
-import zlib
-from collections import Counter
-from collections.abc import Callable
-from itertools import pairwise
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgpack
-import numpy as np
+if TYPE_CHECKING:
+    from .targets import Target
 
-from tests.torture.samples import Answers, ask, copied, make_full, names
-from vecindex import VectorIndex
-from vecindex.errors import CorruptIndexError, FormatVersionError, IndexPathError
-from vecindex.store.files import BLOCK_BYTES
-from vecindex.store.frames import ALIGN, encode
-
-REFUSALS = (CorruptIndexError, FormatVersionError, IndexPathError)
-NUMBERS = [0, 1, -1, 2, 7, 15, 16, 17, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32,
-           2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1]  # fmt: skip
-ODDITIES: list[Any] = [
-    None, True, False, 0.5, float("nan"), float("inf"), "", "x", "../../etc/passwd",
-    "/etc/passwd", "log-1.vxl", "LOCK", "\0", b"", b"\xff" * 9, [], {}, [[]], {"a": 1}, [1, "b"],
-    msgpack.ExtType(1, b"not a date"), msgpack.ExtType(7, b"?"), msgpack.Timestamp(0, 1),
-]  # fmt: skip
+_ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vecindex-torture"
+_MORE_MEMORY = 512 << 20  # for inputs of some KiB, beside what the libraries take by themselves
+_LONGEST = 16 << 10  # bytes of an input
+_HANGS_S = 300  # by the clock, and others may have the machine
+_NEXT = "=== next target ===\n"
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_FORBIDDEN = ("pickle.find_class", "marshal.loads", "os.system", "os.exec", "os.posix_spawn",
+              "subprocess.Popen", "socket.connect", "ctypes.dlopen")  # fmt: skip
+_CHANGES = {"os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.rename": 2, "os.link": 2,
+            "os.symlink": 2, "os.truncate": 1}  # fmt: skip
+"""Events that change a directory, and how many paths each has."""
 
 
-def mutate_value(value: Any, choose: random.Random, depth: int = 0) -> Any:
-    """Return a value of which something, somewhere, is another."""
-    if isinstance(value, dict) and value and choose.random() < 0.9:
-        key = choose.choice(list(value))
-        changed = dict(value)
-        what = choose.random()
-        if what < 0.08:
-            del changed[key]
-        elif what < 0.12:
-            changed[choose.choice(["", "x", 5, b"k"])] = changed[key]
-        else:
-            changed[key] = mutate_value(value[key], choose, depth + 1)
-        return changed
-    if isinstance(value, list | tuple) and value and choose.random() < 0.9:
-        items = list(value)
-        place = choose.randrange(len(items))
-        what = choose.random()
-        if what < 0.1:
-            del items[place]
-        elif what < 0.2:
-            items.insert(place, items[choose.randrange(len(items))])
-        elif what < 0.25:
-            items[place:] = items[place:] * 3
-        else:
-            items[place] = mutate_value(items[place], choose, depth + 1)
-        return items
-    if isinstance(value, bytes) and value and choose.random() < 0.6:
-        return mutate_bytes(value, choose)
-    if isinstance(value, int) and choose.random() < 0.6:
-        return choose.choice([value + 1, value - 1, -value, value * 2, choose.choice(NUMBERS)])
-    if choose.random() < 0.1:
-        nested: Any = 1
-        for _ in range(choose.choice([3, 70, 500])):
-            nested = [nested] if choose.random() < 0.5 else {"k": nested}
-        return nested
-    return choose.choice([*NUMBERS[:-4], *ODDITIES])
+class OutsideError(AssertionError):
+    """Something was touched that is none of the reader's business."""
 
 
-def mutate_bytes(data: bytes, choose: random.Random) -> bytes:
-    """Return bytes of which some are others, are more or are fewer."""
-    changed = bytearray(data)
-    for _ in range(choose.choice([1, 1, 1, 2, 5])):
-        if not changed:
-            break
-        place = choose.randrange(len(changed))
-        what = choose.randrange(6)
-        if what == 0:
-            changed[place] ^= 1 << choose.randrange(8)
-        elif what == 1:
-            changed[place] = choose.randrange(256)
-        elif what == 2:  # a number of some width
-            form = choose.choice(["<I", "<Q", "<i", "<q", ">I"])
-            width = struct.calcsize(form)
-            limit = 1 << (8 * width)
-            number = choose.choice(NUMBERS) % limit
-            if form.islower() and form[-1] in "iq":
-                number -= limit if number >= limit // 2 else 0
-            place -= place % 4
-            changed[place : place + width] = struct.pack(form, number)
-        elif what == 3:
-            del changed[place : place + choose.choice([1, 4, 16, 64])]
-        elif what == 4:
-            changed[place:place] = choose.randbytes(choose.choice([1, 4, 16, 64]))
-        else:
-            other = choose.randrange(len(changed))
-            changed[place : place + 8] = changed[other : other + 8]
-    return bytes(changed)
+@dataclass
+class Outcome:
+    """What came of one run of a target."""
+
+    executions: int
+    seconds: int  # of the processor
+    corpus: int  # inputs that are kept, each of which reaches something
+    coverage: int  # places of the code that were reached
+    crashes: list[Path]
+    told: str
 
 
-# -- an index as its hostile author sees it --------------------------------------------------
-
-
-def read_frames(data: bytes) -> list[tuple[dict[str, int], Any, np.ndarray]]:
-    """Return header fields, body and rows of each frame."""
-    found = []
-    at = 0
-    while at + ALIGN <= len(data):
-        _, _, kind, sequence, synced, size, length, count, dim, _, owner = struct.unpack_from(
-            "<4sHHQQQQQIII", data, at
-        )
-        start = at + ALIGN
-        body = msgpack.unpackb(data[start : start + length], strict_map_key=False)
-        start += length + (-length % ALIGN)
-        vectors = np.frombuffer(data, "<f4", count * dim, start).reshape(count, dim)
-        fields = {"kind": kind, "sequence": sequence, "synced": synced, "owner": owner}
-        found.append((fields, body, vectors))
-        at += size
+def run(
+    targets: Sequence[str],
+    *,
+    seconds: float = 0,
+    runs: int = -1,
+    seed: int = 0,
+    cache: Path = CACHE,
+) -> dict[str, Outcome]:
+    """Fuzz targets, one after the other in a process of its own, for seconds or inputs each."""
+    for target in targets:  # those of earlier runs are in their results
+        shutil.rmtree(cache / target / "crashes", ignore_errors=True)
+    command = [sys.executable, "-m", __spec__.name, *targets, f"--cache={cache}", "--here"]
+    command += [f"--runs={runs}", f"--seconds={seconds:.0f}", f"--seed={seed}"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False)
+    told = done.stderr.decode(errors="replace").split(_NEXT)[1:]
+    found = {}
+    for target, text in zip(targets, told, strict=True):
+        crashes = sorted((cache / target / "crashes").iterdir())
+        executions = _last(r"stat::number_of_executed_units:\s+(\d+)", text)
+        if not crashes and not (executions and "ended with 0" in text):
+            raise RuntimeError(f"the fuzzer of {target} gave up: {text[-4000:]}")
+        corpus = len(list((cache / target / "corpus").iterdir()))
+        spent, reached = _last(r", used (\d+) seconds", text), _last(r"cov: (\d+)", text)
+        found[target] = Outcome(executions, spent, corpus, reached, crashes, text)
     return found
 
 
-def write_frame(fields: dict[str, int], body: Any, vectors: np.ndarray) -> bytes:
-    """Return one frame."""
-    buffers, _ = encode(
-        fields["kind"], body, sequence=fields["sequence"], synced=fields["synced"],
-        vectors=np.ascontiguousarray(vectors) if vectors.size else None, owner=fields["owner"],
-    )  # fmt: skip
-    return b"".join(bytes(buffer) for buffer in buffers)
+def _last(pattern: str, text: str) -> int:
+    found = re.findall(pattern, text)
+    return int(found[-1]) if found else 0
 
 
-def forge(path: Path, body: Any) -> None:
-    """Put a manifest in place, with its checksum."""
-    (fields, _, vectors) = read_frames((path / "MANIFEST").read_bytes())[0]
-    (path / "MANIFEST").write_bytes(write_frame(fields, body, vectors))
+# -- the process that fuzzes -----------------------------------------------------------------
 
 
-def manifest_of(path: Path) -> dict[str, Any]:
-    """Return the manifest's content."""
-    body: dict[str, Any] = read_frames((path / "MANIFEST").read_bytes())[0][1]
-    return body
+@contextmanager
+def guarded(work: Path) -> Iterator[list[bool]]:
+    """Let nothing outside of a directory be written, and no code be loaded, while a flag is set."""
+    watching = [False]
+    inside = (str(work), "/dev/null")
 
+    def look(event: str, given: tuple[object, ...]) -> None:
+        if not watching[0]:
+            return
+        if event in _FORBIDDEN:
+            raise OutsideError(f"{event} {given!r}")
+        if event == "open" and isinstance(given[0], str | bytes):
+            path = os.fsdecode(given[0])
+            harmless = path.startswith((sys.prefix, sys.base_prefix, str(_ROOT)))
+            writes = isinstance(given[2], int) and given[2] & _WRITES
+            if not path.startswith(inside) and (writes or not harmless):
+                raise OutsideError(f"opened {path!r}")
+        for path in map(os.fsdecode, given[: _CHANGES.get(event, 0)]):  # type: ignore[arg-type]
+            if not path.startswith(inside):
+                raise OutsideError(f"{event} {path!r}")
 
-def bless(path: Path, name: str, data: bytes) -> None:
-    """Write a file and make the manifest believe in it."""
-    (path / name).write_bytes(data)
-    body = manifest_of(path)
-    blocks = range(0, len(data), BLOCK_BYTES)
-    crcs = b"".join(struct.pack("<I", zlib.crc32(data[at : at + BLOCK_BYTES])) for at in blocks)
-
-    def swap(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: swap(inner) for key, inner in value.items()}
-        if isinstance(value, list) and len(value) == 3 and value[0] == name:
-            return [name, len(data), crcs]
-        return [swap(inner) for inner in value] if isinstance(value, list) else value
-
-    body = swap(body)
-    for log in body["logs"]:
-        if log[0] == name:
-            log[3] = min(log[3], len(data))
-            log[2] = None if log[2] is None else len(data)
-    forge(path, body)
-
-
-def with_header(data: bytes) -> bytes:
-    """Return a file whose header of 64 bytes has the right checksum."""
-    return data[:60] + struct.pack("<I", zlib.crc32(data[:60])) + data[64:]
-
-
-def pick(path: Path, kind: str, choose: random.Random) -> str:
-    """Return the name of one file of a kind."""
-    return choose.choice([name for name in names(path) if name.startswith(kind)])
-
-
-# -- one target for each reader --------------------------------------------------------------
-
-
-def fuzz_manifest(path: Path, choose: random.Random) -> None:
-    """Change the manifest's content."""
-    body = manifest_of(path)
-    for _ in range(choose.choice([1, 1, 2, 4])):
-        body = mutate_value(body, choose)
-    forge(path, body)
-
-
-def fuzz_frames(path: Path, choose: random.Random) -> None:
-    """Change a frame's header and bytes, its two checksums apart."""
-    name = choose.choice(["MANIFEST", pick(path, "log", choose)])
-    data = bytearray((path / name).read_bytes())
-    start = choose.choice([at for at in range(0, len(data), ALIGN) if data[at : at + 3] == b"VXF"])
-    (size,) = struct.unpack_from("<Q", data, start + 24)
-    frame = bytearray(mutate_bytes(bytes(data[start : start + size]), choose)).ljust(64, b"\0")
-    struct.pack_into("<I", frame, 52, zlib.crc32(frame[64:]))
-    struct.pack_into("<I", frame, 60, zlib.crc32(frame[:60]))
-    data[start : start + size] = frame
-    (path / name).write_bytes(data)
-    if name != "MANIFEST":
-        bless(path, name, bytes(data))
-
-
-def fuzz_log(path: Path, choose: random.Random) -> None:
-    """Change an operation, its records, or its rows."""
-    name = pick(path, "log", choose)
-    frames = read_frames((path / name).read_bytes())
-    number = choose.randrange(len(frames))
-    fields, body, vectors = frames[number]
-    what = choose.randrange(5)
-    if what == 0 and body.get("records"):
-        place = choose.randrange(len(body["records"]))
-        body["records"][place] = mutate_record(body["records"][place], choose)
-    elif what == 1 and vectors.size:
-        vectors = vectors.copy()
-        vectors.flat[choose.randrange(vectors.size)] = choose.choice([np.nan, np.inf, 7, 0, -1e38])
-    elif what == 2:
-        key = choose.choice(list(fields))
-        fields = fields | {key: choose.choice(NUMBERS) % (1 << 16)}
-    elif what == 3 and len(vectors) > 1:
-        vectors = choose.choice([vectors[1:], vectors[:, 1:], vectors.reshape(1, -1)])
-    else:
-        body = mutate_value(body, choose)
-    frames[number] = fields, body, vectors
-    bless(path, name, b"".join(write_frame(*frame) for frame in frames))
-
-
-def mutate_record(packed: bytes, choose: random.Random) -> bytes:
-    """Return the bytes of another record."""
-    if choose.random() < 0.4:
-        return mutate_bytes(packed, choose)
-    value = msgpack.unpackb(packed, strict_map_key=False)
-    packed_again: bytes = msgpack.packb(mutate_value(value, choose))
-    return packed_again
-
-
-def fuzz_records(path: Path, choose: random.Random) -> None:
-    """Change a record, or a block around records."""
-    name = pick(path, "rows", choose)
-    data = (path / name).read_bytes()
-    (count,) = struct.unpack_from("<Q", data, 8)
-    blocks = -(-count // 16)
-    table = np.frombuffer(data, "<u8", blocks + 1, len(data) - 4 - 8 * (blocks + 1)).tolist()
-    if choose.random() < 0.2:
-        at = len(data) - 4 - 8 * (blocks + 1)
-        bless(path, name, data[:at] + mutate_bytes(data[at:], choose))
-        return
-    block = choose.randrange(blocks)
-    rest = data[table[block] + 8 : table[block + 1]]
-    inside = min(16, count - 16 * block)
-    if choose.random() < 0.3:
-        rest = mutate_bytes(rest, choose)
-    else:
-        ends = [0, *struct.unpack_from(f"<{inside}I", rest)]
-        payload = rest[4 * inside :]
-        records = [payload[a:b] for a, b in pairwise(ends)]
-        place = choose.randrange(inside)
-        records[place] = mutate_record(records[place], choose)
-        ends = np.cumsum([len(record) for record in records]).tolist()
-        rest = struct.pack(f"<{inside}I", *ends) + b"".join(records)
-    made = struct.pack("<II", zlib.crc32(rest), len(rest)) + rest
-    body = [data[table[i] : table[i + 1]] if i != block else made for i in range(blocks)]
-    starts = np.cumsum([64, *map(len, body)]).astype("<u8").tobytes()
-    whole = data[:64] + b"".join(body) + starts + struct.pack("<I", zlib.crc32(starts))
-    bless(path, name, whole)
-
-
-def fuzz_file(kind: str) -> Callable[[Path, random.Random], None]:
-    """Return the target of a kind of file that is a header and arrays."""
-
-    def fuzz(path: Path, choose: random.Random) -> None:
-        name = pick(path, kind, choose)
-        data = (path / name).read_bytes()
-        if choose.random() < 0.3:
-            changed = mutate_bytes(data[:64], choose)[:64].ljust(64, b"\0") + data[64:]
-        else:
-            changed = data[:64] + mutate_bytes(data[64:], choose)
-        if choose.random() < 0.5:  # a size that is what the manifest's rows need
-            changed = changed[: len(data)].ljust(len(data), b"\0")
-        bless(path, name, with_header(changed) if len(data) >= 64 else changed)
-
-    return fuzz
-
-
-TARGETS: dict[str, Callable[[Path, random.Random], None]] = {
-    "manifest": fuzz_manifest,
-    "frames": fuzz_frames,
-    "log": fuzz_log,
-    "records": fuzz_records,
-    "ids": fuzz_file("ids"),
-    "vectors": fuzz_file("vectors"),
-    "dead": fuzz_file("dead"),
-    "queries": fuzz_file("queries"),
-    "columns": fuzz_file("columns"),
-    "structure": fuzz_file("structure"),
-}
-
-
-def consistent(answers: Answers) -> None:
-    """Check that all answers are of the same rows."""
-    rows = answers["rows"]
-    assert answers["len"] == len(rows) == len({(type(row[0]), row[0]) for row in rows})
-    assert answers["get"] == [row[:3] for row in rows]
-    ids = [row[0] for row in rows]
-    texts = {row[0]: row[1:3] for row in rows}
-    for hits in answers["hits"]:
-        assert len(hits) == min(3, len(rows))
-        for found, score, text, metadata in hits:
-            assert texts[found] == (text, metadata)
-            assert -1.0 <= score <= 1.0
-    for found in answers["exact"][0]:
-        assert set(found) <= set(ids)
-    # Caches may not have a say.
-    numbers = [(row[2] or {}).get("n") for row in rows]
-    plain = [isinstance(n, int | float) and not isinstance(n, bool) and n < 30 for n in numbers]
-    assert answers["count"] == sum(plain)
-    for row in rows:
-        length = float(np.linalg.norm(np.frombuffer(row[3], "<f4")))
-        assert abs(length - 1) < 2e-3
-
-
-def one_round(base: Path, work: Path, target: str, seed: int) -> str:
-    """Change, open and ask once; return what came of it."""
-    path = copied(base, work / "x.vx")
-    TARGETS[target](path, random.Random(f"{target} {seed}"))
+    sys.addaudithook(look)
     try:
-        with VectorIndex.open(path, trusted=False) as index:
-            answers = ask(index)
-            index.refresh()
-    except REFUSALS as error:
-        return type(error).__name__
-    consistent(answers)
-    return "answered"
+        yield watching
+    finally:
+        watching[0] = False
 
 
-def run(target: str, rounds: int, seed: int = 0, seconds: float = 1e9) -> Counter[str]:
-    """Run rounds of one target; a failure names the seed that it needs."""
-    outcomes: Counter[str] = Counter()
-    until = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as work:
-        make_full(base := Path(work, "base.vx"), indexed=20)
-        for number in range(seed, seed + rounds):
-            if time.monotonic() > until:
-                break
+def limit_memory() -> None:
+    """Let this process have little more memory than it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + _MORE_MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _fuzz(name: str, target: Target, options: argparse.Namespace, work: Path) -> None:
+    import atheris
+
+    attempt = target.prepare(work)
+    corpus, crashes = (options.cache / name / kind for kind in ("corpus", "crashes"))
+    for directory in (corpus, crashes):
+        directory.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(target.seeds()):
+        (corpus / f"seed-{number}").write_bytes(data)
+        attempt(data)  # whatever is imported late is imported now
+
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        choose = random.Random(seed)
+        if choose.random() < 0.7:
+            with suppress(Exception):  # it has lost its form
+                return target.mutate(bytes(data), choose)[:most]
+        return bytes(atheris.Mutate(data, most))
+
+    with guarded(work) as watching:
+
+        def one(data: bytes) -> None:
+            watching[0] = True
             try:
-                outcomes[one_round(base, Path(work), target, number)] += 1
-            except Exception as error:
-                error.add_note(f"target {target!r}, seed {number}")
-                raise
-    return outcomes
+                attempt(data)
+            finally:
+                watching[0] = False
+
+        limit_memory()
+        limit = (
+            f"-runs={options.runs}"
+            if options.runs >= 0
+            else f"-max_total_time={options.seconds:.0f}"
+        )
+        arguments = [
+            "fuzz", limit, f"-seed={options.seed + 1}", f"-max_len={_LONGEST}", "-rss_limit_mb=0",
+            f"-timeout={_HANGS_S}", f"-report_slow_units={_HANGS_S}", "-print_final_stats=1",
+            "-mutate_depth=1",  # one change after the other would lose the form
+            f"-artifact_prefix={crashes}/",
+            str(corpus),
+        ]  # fmt: skip
+        atheris.Setup(arguments, one, custom_mutator=mutate)
+        atheris.Fuzz()
 
 
-def flip_all(path: Path, seconds: float) -> Counter[str]:
-    """Flip every bit of every file of a small index; each answer must be right, or refused."""
-    outcomes: Counter[str] = Counter()
-    until = time.monotonic() + seconds
-    with VectorIndex.open(path) as index:
-        right = ask(index)
-    places = [(name, at) for name in names(path) for at in range((path / name).stat().st_size * 8)]
-    random.Random(0).shuffle(places)
-    for name, at in places:
-        if time.monotonic() > until:
-            break
-        good = (path / name).read_bytes()
-        data = bytearray(good)
-        data[at // 8] ^= 1 << at % 8
-        (path / name).write_bytes(data)
-        try:
-            with VectorIndex.open(path) as index:
-                assert ask(index) == right, f"{name}, bit {at}"
-                outcomes["right"] += 1
-        except CorruptIndexError:
-            outcomes["refused"] += 1
-        (path / name).write_bytes(good)
-    outcomes["left"] = len(places) - outcomes["right"] - outcomes["refused"]
-    return outcomes
+def replay(target: str, data: bytes) -> str:
+    """Give one input to a target, within the same bounds; return what came of it."""
+    from .targets import TARGETS
+
+    with tempfile.TemporaryDirectory() as name:
+        attempt = TARGETS[target].prepare(Path(name))
+        attempt(TARGETS[target].seeds()[0])
+        with guarded(Path(name)) as watching:
+            watching[0] = True
+            return attempt(data)
 
 
 def main() -> None:
-    """Run the targets one after the other and print what came of them as JSON."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("targets", nargs="*", help=f"of {', '.join([*TARGETS, 'damage'])}")
+    """Fuzz one target, or replay one input."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="+", metavar="TARGET")
     parser.add_argument("--seconds", type=float, default=600, help="for each target")
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    given = parser.parse_args()
-    for target in given.targets or [*TARGETS, "damage"]:
-        begun = time.monotonic()
-        if target == "damage":
-            work = Path(tempfile.mkdtemp())
-            make_full(work / "x.vx", indexed=20)
-            outcomes = flip_all(work / "x.vx", given.seconds)
-            shutil.rmtree(work)
-        else:
-            outcomes = run(target, 1 << 60, given.seed, given.seconds)
-        spent = round(time.monotonic() - begun, 1)
-        print(json.dumps({"target": target, "seed": given.seed, "seconds": spent} | outcomes))  # noqa: T201
+    parser.add_argument("--runs", type=int, default=-1, help="inputs, instead of seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="keeps corpora and crashes")
+    parser.add_argument("--replay", metavar="BASE64", help="do one input again")
+    parser.add_argument("--here", action="store_true", help="fuzz in this process and its forks")
+    options = parser.parse_args()
+    if not options.here:
+        from .targets import TARGETS
+
+        if unknown := set(options.targets) - set(TARGETS):
+            parser.error(f"unknown: {', '.join(unknown)}; the targets are {', '.join(TARGETS)}")
+    if options.replay is not None:
+        print(replay(options.targets[0], b64decode(options.replay)))  # noqa: T201
+    elif options.here:
+        _fuzz_each(options)
+    else:
+        told = {"seconds": options.seconds, "runs": options.runs, "seed": options.seed}
+        found = run(options.targets, cache=options.cache, **told)
+        for target, outcome in found.items():
+            print(target, outcome.executions, "inputs;", outcome.coverage, "places reached")  # noqa: T201
+            for crash in outcome.crashes:
+                print(outcome.told[-3000:], replay_command(target, crash))  # noqa: T201
+        sys.exit(any(outcome.crashes for outcome in found.values()))
+
+
+def _fuzz_each(options: argparse.Namespace) -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["vecindex"]):
+        from .targets import TARGETS
+    for name in options.targets:
+        sys.stderr.write(_NEXT)
+        sys.stderr.flush()
+        work = Path(tempfile.mkdtemp(prefix="vecindex-fuzz-", dir=_memory()))
+        child = os.fork()  # the fuzzer ends its process without a word
+        if child == 0:
+            _fuzz(name, TARGETS[name], options, work)
+            sys.exit()
+        _, status, used = os.wait4(child, 0)
+        spent, code = used.ru_utime + used.ru_stime, os.waitstatus_to_exitcode(status)
+        sys.stderr.write(f"ended with {code}, used {spent:.0f} seconds\n")
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def replay_command(target: str, crash: Path) -> str:
+    """Return the command that does a crash again."""
+    data = b64encode(crash.read_bytes()).decode()
+    return f"python -m tests.torture.fuzz {target} --replay {data}"
+
+
+def _memory() -> Path | None:
+    return Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class Script:
         self.spec, self.durability = spec, durability
         self.contents = [before]  # after so many steps
         self.floors = [0]  # so many steps are certainly durable after so many steps
+        self.copies: dict[str, int] = {}  # snapshots by name, and the step that made each
         self.rows = dict(before)
         self.made = 0
         self._index: VectorIndex | None = None
@@ -168,6 +169,11 @@ class Script:
     def compact(self) -> None:
         with self._step():
             self.index.compact()
+
+    def snapshot(self, name: str) -> None:
+        self.copies[name] = len(self.contents)
+        with self._step(durable=False):  # the copy is durable, not what it is of
+            self.index.snapshot(self.path.with_name(name))
 
     def refused(self, kind: str, error: BaseException, number: int = 0) -> None:
         """Add rows with the n-th call of a kind failing: afterwards there is nothing of them."""
@@ -335,6 +341,24 @@ def loaded(script: Script) -> None:
     script.close()
 
 
+def copied(script: Script) -> None:
+    """Snapshots: what is linked, and a log, with work before and after."""
+    script.create()
+    script.snapshot("empty")
+    script.add(["a", "b", "c"], long=100)
+    script.optimize()
+    script.remove(["a"])
+    script.add(["d"], long=700)
+    script.snapshot("copy")
+    script.add(["e"])
+    script.compact()
+    script.close()
+    script.open()
+    script.remove(["c"])
+    script.snapshot("later")
+    script.close()
+
+
 SCRIPTS: dict[str, tuple[Callable[[Script], None], dict[str, Any]]] = {
     "life": (life, {"spec": "ivf"}),
     "sealing": (sealing, {}),
@@ -343,6 +367,7 @@ SCRIPTS: dict[str, tuple[Callable[[Script], None], dict[str, Any]]] = {
     "asked": (asked, {"spec": "flat"}),
     "emptied": (emptied, {}),
     "loaded": (loaded, {}),
+    "copied": (copied, {"spec": "ivf", "durability": "os"}),
 }
 
 

@@ -1,16 +1,53 @@
-"""Results of the longer commands: kept in a file, so that each run goes on where one ended."""
+"""Results of the longer commands: kept in a file, so that each run goes on where one ended.
+
+A file of `results/` holds one JSON object::
+
+    part       its name, as in `python -m tests.torture PART`
+    code       fingerprint of the code that was tried; a run on other code begins at zero
+    version    of vecindex; beside it `python` and `faiss`
+    next_seed  each of the seeds below it was tried
+    seconds    spent on them, in all runs
+    counts     how many there were of what, by name
+    failures   a list of {error, replay, notes}: what went wrong, and the command that shows it
+    replay     the command that does one seed again
+
+A part may add keys of its own.
+"""
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
+import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).parent / "results"
+PACKAGE = Path(__file__).parents[2] / "vecindex"
+ROOMS = ("arrays.py", "errors.py", "spec.py", "results.py", "filters", "store", "ann", "index")
+"""What decides whether an index survives."""
+
+
+def fingerprint(rooms: Sequence[str] = ROOMS) -> str:
+    """Return what changes with the code of some rooms or modules, but not with its comments."""
+    found = hashlib.sha256()
+    for room in rooms:
+        path = PACKAGE / room
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            tree = ast.parse(file.read_text())
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    node.body = node.body[ast.get_docstring(node) is not None :]
+            found.update(f"{file.name} {ast.dump(tree)}".encode())
+    return found.hexdigest()[:12]
+
 
 class Results:
-    """What one part has tried so far, in all its runs.
+    """What one part has tried so far, in all its runs on the same code.
 
     Parameters
     ----------
@@ -18,29 +55,55 @@ class Results:
         The JSON file; None keeps nothing.
     part : str
         The part's name; the file must be of the same one.
+    code : str or None
+        Fingerprint of what is tried; None takes that of `ROOMS`.
+    seed : int
+        The first one, if there are no results yet.
     """
 
-    def __init__(self, path: Path | None, part: str) -> None:
+    def __init__(
+        self, path: Path | None, part: str, code: str | None = None, *, seed: int = 0
+    ) -> None:
         self._path = path
+        self._until = float("inf")
         self.values: dict[str, Any] = {
-            "part": part, "next_seed": 0, "seconds": 0.0, "counts": {}, "failures": []
-        }  # fmt: skip
-        if path is not None and path.exists():
-            self.values = json.loads(path.read_text())
-            if self.values["part"] != part:
-                raise SystemExit(f"{path} holds results of {self.values['part']!r}, not of {part}")
+            "part": part,
+            "code": code or fingerprint(),
+            "version": version("vecindex"),
+            "python": platform.python_version(),
+            "faiss": version("faiss-cpu"),
+            "next_seed": seed,
+            "seconds": 0.0,
+            "counts": {},
+            "failures": [],
+            "replay": f"python -m tests.torture {part} --replay SEED",
+        }
+        if path is None or not path.exists():
+            return
+        found = json.loads(path.read_text())
+        if found["part"] != part:
+            raise SystemExit(f"{path} holds results of {found['part']!r}, not of {part}")
+        if found.get("code") == self.values["code"]:
+            self.values = found
+        else:
+            print(f"{path} is of other code: begun anew", flush=True)  # noqa: T201
 
     def count(self, name: str) -> int:
         """Return how many of something were tried."""
         return int(self.values["counts"].get(name, 0))
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left of this run."""
+        return self._until - time.monotonic()
 
     def seeds(self, seconds: float, done: Callable[[], bool]) -> Iterator[int]:
         """Yield seeds that no run had yet, until all is done or the time is up.
 
         What was added while a seed was worked on is saved after it.
         """
-        start = time.monotonic()
-        while time.monotonic() - start < seconds and not done():
+        self._until = time.monotonic() + seconds
+        while self.left > 0 and not done():
             begun = time.monotonic()
             yield self.values["next_seed"]
             self.values["next_seed"] += 1
@@ -54,12 +117,12 @@ class Results:
         for name, count in counts.items():
             known[name] = known.get(name, 0) + count
 
-    def fail(self, seed: int, error: BaseException) -> None:
+    def fail(self, seed: int, error: BaseException, replay: str | None = None) -> None:
         """Note a failure, and what shows it again."""
         notes = [note[:500] for note in getattr(error, "__notes__", ())]
         self.values["failures"].append(
             {
-                "replay": f"python -m tests.torture {self.values['part']} --replay {seed}",
+                "replay": replay or self.values["replay"].replace("SEED", str(seed)),
                 "error": f"{type(error).__name__}: {error}"[:500],
                 "notes": notes,
             }

@@ -55,11 +55,16 @@ def make_full(path: Path, spec: str = "flat/pq4", indexed: int = 40) -> None:
         index.remove(["id 2001"])
 
 
+def queries_for(index: VectorIndex) -> np.ndarray:
+    """Return queries of the index's dimension, whatever somebody says that it is."""
+    return QUERIES if index.dim == DIM else 1 + np.eye(3, index.dim)
+
+
 def ask(index: VectorIndex) -> Answers:
     """Return answers to every kind of question; they do not depend on caches."""
     records = list(index.scan(vectors=True))
     ids = [record.id for record in records]
-    queries = QUERIES if index.dim == DIM else np.eye(3, index.dim)
+    queries = queries_for(index)
     found, scores = index.search_arrays(queries, k=5, exact=True)
     hits = index.search(queries, k=3, exact=True)
     return {
@@ -75,7 +80,7 @@ def ask(index: VectorIndex) -> Answers:
 
 def check_structure(index: VectorIndex) -> None:
     """Ask the structure; each hit must have its own score, whatever could be found."""
-    queries = QUERIES if index.dim == DIM else np.eye(3, index.dim)
+    queries = queries_for(index)
     entry = index._store.state.manifest.structure
     params = {} if entry is None else {"flat": {"rescore": 4}, "hnsw": {"ef_search": 32}}
     kind = "flat" if entry is None else entry.kind

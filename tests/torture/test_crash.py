@@ -43,6 +43,7 @@ SIZES = {
     "asked": (12, 12, 2_000),
     "emptied": (10, 8, 1_500),
     "loaded": (10, 4, 700),
+    "copied": (8, 2, 1_000),
 }
 SEEDS, LEAST = range(3), 700
 

@@ -1,36 +1,36 @@
 """Damaged files: a right answer, or an error that names file and offset; never a wrong answer.
 
-Each byte of each small file but the caches is damaged once here, and
-`python -m tests.torture.fuzz damage` flips every bit.
+Here is a sample of the cases; `python -m tests.torture damage` tries every one of them.
 """
 
 from __future__ import annotations
 
 import random
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.torture.samples import (
-    Answers,
-    ask,
-    check_structure,
-    copied,
-    make_full,
-    names,
-    rows,
+from tests.torture.damage import (
+    CACHES,
+    INSTANCES,
+    SPECS,
+    WHERE_IT_IS,
+    cases,
+    hurt_once,
+    judge,
+    made,
+    make_large,
+    mend_once,
+    shown,
+    try_all,
 )
+from tests.torture.samples import Answers, ask, check_structure, copied, make_full, names, rows
 from vecindex import VectorIndex
 from vecindex.errors import CorruptIndexError
-from vecindex.store.files import Directory
-from vecindex.store.store import Store
 
-WHERE_IT_IS = re.compile(r"(MANIFEST|[a-z]+-\d+\.\w+) is (missing|damaged at offset \d+)")
-THOROUGH = 16  # places of each file, whose damage meets every kind of question
-CACHES = ("structure", "columns", "queries")
+STRIDE = 331  # of all cases, one of so many; a prime, so that every bit of a byte has its turn
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +40,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def answers(path: Path) -> Answers:
-    with VectorIndex.open(path) as index:
-        check_structure(index)
-        return ask(index)
-
-
 def right_or_refused(path: Path, right: Answers) -> bool:
     """Return whether the answer was right; otherwise it must be a proper refusal."""
     try:
-        found = answers(path)
+        with VectorIndex.open(path) as index:
+            check_structure(index)
+            found = ask(index)
     except CorruptIndexError as error:
         assert WHERE_IT_IS.search(str(error)), error
         return False
@@ -57,63 +53,36 @@ def right_or_refused(path: Path, right: Answers) -> bool:
     return True
 
 
-def content(path: Path) -> list[tuple[bytes, bytes]]:
-    """Return records and rows as the store shows them; no more than that, so it is quick."""
-    store = Store.open(Directory(path), writable=False, sync=True)
-    found = []
-    for part, dead in zip(store.state.parts, store.state.dead, strict=True):
-        part.check_rows()
-        ids = part.ids(np.arange(part.count))
-        live = np.ones(part.count, bool) if dead is None else ~dead
-        kept = zip(ids, part.scan_records(), part.vectors, live.tolist(), strict=True)
-        found += [(repr(i).encode() + r, v.tobytes()) for i, r, v, alive in kept if alive]
-    return found
+def answers(path: Path) -> Answers:
+    with VectorIndex.open(path) as index:
+        return ask(index)
 
 
-def test_each_byte_of_each_file(full: Path, tmp_path: Path) -> None:
-    path, choose = copied(full, tmp_path / "x.vx"), random.Random(5)
-    right, whole = content(path), answers(path)
-    refused = {}
+@pytest.mark.parametrize("instance", INSTANCES)
+def test_bits_and_lengths_of_each_file(instance: str) -> None:
+    with made(instance) as (path, right):
+        refused = set()
+        for name in names(path):
+            every = cases(path, name)
+            outcomes = try_all(path, right, [*every[::STRIDE], *every[-3:]])
+            refused |= {name.partition("-")[0]} if outcomes["refused"] else set()
+        assert answers(path) == right, "the bytes were put back"
+    kinds = {"MANIFEST", "vectors", "rows", "ids", "dead", "log"}  # the rest are caches
+    assert refused == (kinds if instance != "flat" else kinds - {"dead", "log"})
+
+
+def test_bytes_behind_the_end(full: Path, tmp_path: Path) -> None:
+    path = copied(full, tmp_path / "x.vx")
+    right = answers(path)
     for name in names(path):
-        file = path / name
-        good = file.read_bytes()
-        places = range(len(good))
-        thorough = set(choose.sample(places, min(len(good), THOROUGH)))
-        for place in places:
-            damaged = bytearray(good)
-            damaged[place] ^= 1 << choose.randrange(8)
-            file.write_bytes(damaged)
-            if place in thorough:
-                refused[name] = not right_or_refused(path, whole)
-                continue
-            if name.startswith(CACHES):  # `content` does not read them
-                continue
-            try:
-                assert content(path) == right
-            except CorruptIndexError as error:
-                assert WHERE_IT_IS.search(str(error)), error
-        file.write_bytes(good)
-    assert answers(path) == whole
-    kinds = {name.partition("-")[0] for name, was in refused.items() if was}
-    assert kinds == {"MANIFEST", "vectors", "rows", "ids", "dead", "log"}  # the rest are caches
-
-
-def test_each_length_of_each_file(full: Path, tmp_path: Path) -> None:
-    path, choose = copied(full, tmp_path / "x.vx"), random.Random(6)
-    right, whole = content(path), answers(path)
-    for name in names(path):
-        file = path / name
-        good = file.read_bytes()
-        for length in sorted(choose.sample(range(len(good)), min(len(good), 100))):
-            file.write_bytes(good[:length])
-            try:
-                assert content(path) == right
-            except CorruptIndexError as error:
-                assert WHERE_IT_IS.search(str(error)), error
-        assert not right_or_refused(path, whole) or name.startswith(CACHES)
-        file.write_bytes(good + b"\0" * 64)
-        right_or_refused(path, whole)
-        file.write_bytes(good)
+        good = (path / name).read_bytes()
+        for more in (b"\0" * 64, good):
+            (path / name).write_bytes(good + more)
+            if name.startswith("log"):  # as after a crash: dropped, and no problem
+                assert right_or_refused(path, right)
+            else:
+                judge(path, name, right)
+        (path / name).write_bytes(good)
 
 
 def test_each_file_missing(full: Path, tmp_path: Path) -> None:
@@ -208,62 +177,18 @@ def test_blocks_of_records_that_changed_places(tmp_path: Path) -> None:
         index.get([1000])
 
 
-@pytest.fixture(scope="module", params=["flat/pq4", "hnsw"])
-def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("damage") / "large.vx"
-    with VectorIndex.create(path, spec=request.param, maintenance="manual") as index:
-        index.add(**rows(0, 6000, dim=32))
-        index.optimize()
-        index.add(**rows(10_000, 300, dim=32))
-        index._maintenance.seal()
-        index.add(**rows(20_000, 100, dim=32))
-    return path
-
-
-def damage(data: bytearray, choose: random.Random) -> None:
-    """Do what disks and people do to a large file."""
-    sector = 512
-    count = max(1, len(data) // sector)
-    start = choose.randrange(count) * sector
-    end = min(len(data), start + sector * choose.choice([1, 8, 64]))
-    kind = choose.randrange(4)
-    if kind == 0:
-        data[start:end] = bytes(end - start)
-    elif kind == 1:
-        data[start:end] = choose.randbytes(end - start)
-    elif kind == 2:  # written to the wrong place
-        source = choose.randrange(count) * sector
-        data[start:end] = data[source : source + end - start].ljust(end - start, b"\0")
-    else:
-        data[choose.randrange(len(data))] ^= 1 << choose.randrange(8)
-
-
-def test_random_damage_to_large_files(large: Path, tmp_path: Path) -> None:
-    path, choose = copied(large, tmp_path / "x.vx"), random.Random(7)
+@pytest.mark.parametrize("spec", SPECS)
+def test_random_damage_to_large_files(spec: str, tmp_path: Path) -> None:
+    path, choose = tmp_path / "x.vx", random.Random(7)
+    make_large(path, spec)
     with VectorIndex.open(path) as index:
-        vectors = {r.id: (r.vector.tobytes(), r.text) for r in index.scan(vectors=True)}
-    refused = 0
-    for _ in range(60):
-        file = path / choose.choice(names(path))
-        good = file.read_bytes()
-        data = bytearray(good)
-        damage(data, choose)
-        if data == good:
-            continue
-        file.write_bytes(data)
-        try:
-            with VectorIndex.open(path) as index:
-                check_structure(index)  # first, while nothing is checked yet
-                found = {r.id: (r.vector.tobytes(), r.text) for r in index.scan(vectors=True)}
-                assert found == vectors
-        except CorruptIndexError as error:
-            refused += 1
-            assert WHERE_IT_IS.search(str(error)), error
-        if file.name != "MANIFEST":
-            problems = VectorIndex.repair(path, dry_run=True).problems
-            assert {problem.file for problem in problems} == {file.name}
-        file.write_bytes(good)
-    assert 20 < refused < 60
+        right = shown(index)
+    outcomes = [hurt_once(path, right, choose) for _ in range(15)]
+    assert {"right", "refused"} <= set(outcomes)
+    lost = [
+        mend_once(copied(path, tmp_path / "mended.vx"), right, choose, files) for files in (1, 1, 3)
+    ]
+    assert all(count < len(right) for count in lost)
 
 
 def test_verify_and_dry_run_find_everything(full: Path, tmp_path: Path) -> None:
