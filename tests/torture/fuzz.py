@@ -9,6 +9,7 @@ A corpus is kept for each target in the user's cache directory, so runs go on wh
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import random
 import re
@@ -36,6 +37,8 @@ _NEXT = "=== next target ===\n"
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _FORBIDDEN = ("pickle.find_class", "marshal.loads", "os.system", "os.exec", "os.posix_spawn",
               "subprocess.Popen", "socket.connect", "ctypes.dlopen")  # fmt: skip
+_GUESSED = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+"""Encodings that `json` may find in bytes."""
 _CHANGES = {"os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.rename": 2, "os.link": 2,
             "os.symlink": 2, "os.truncate": 1}  # fmt: skip
 """Events that change a directory, and how many paths each has."""
@@ -113,6 +116,8 @@ def guarded(work: Path) -> Iterator[list[bool]]:
             if not path.startswith(inside):
                 raise OutsideError(f"{event} {path!r}")
 
+    for encoding in _GUESSED:
+        codecs.lookup(encoding)  # Python loads each when it is first used
     sys.addaudithook(look)
     try:
         yield watching

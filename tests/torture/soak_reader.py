@@ -97,13 +97,16 @@ class Thread:
     def _array_searches(self) -> Span:
         queries = np.array([self._query() for _ in range(8)])
         ids, scores = self._index.search_arrays(queries, k=10)
-        spans = [
-            self._span_of(value, float(score), query)
-            for query, row, row_scores in zip(queries, ids, scores, strict=True)
-            for value, score in zip(row.tolist(), row_scores, strict=True)
-            if value != COUNTER
-        ]
-        return _common(spans)
+        states = [(0, _FOREVER)]
+        for query, row, row_scores in zip(queries, ids, scores, strict=True):
+            for value, score in zip(row.tolist(), row_scores, strict=True):
+                if value == COUNTER:
+                    continue
+                spans = self._spans_of(value, float(score), query)
+                both = [(max(x[0], y[0]), min(x[1], y[1])) for x in states for y in spans]
+                states = [span for span in both if span[0] <= span[1]]
+                assert states, "rows of different states together"
+        return states[0][0], states[-1][1]
 
     def _gets(self) -> Span:
         group = self._random.randrange(GROUPS)
@@ -181,17 +184,20 @@ class Thread:
         assert len({hit.id for hit in hits}) == len(hits)
         return _common(spans)
 
-    def _span_of(self, value, score: float, query: np.ndarray) -> Span:
-        """Return when a row with this id had this score."""
+    def _spans_of(self, value, score: float, query: np.ndarray) -> list[Span]:
+        """Return when a row with this id had this score; by chance two of its versions may."""
         group, row = divmod(value, 100) if isinstance(value, int) else map(int, value.split("/"))
         unit = query / np.linalg.norm(query)
         first, last = self._span()
-        for number in range(self._world.visit(group, first), last + 1, GROUPS):
-            if number < 1 or self._world.removes(number):
-                continue
-            if abs(score - float(self._world.vectors(group, number)[row] @ unit)) < 1e-5:
-                return self._world.seen(group, number)
-        raise AssertionError(f"{value!r} never had a score of {score} in {first} to {last}")
+        spans = [
+            self._world.seen(group, number)
+            for number in range(self._world.visit(group, first), last + 1, GROUPS)
+            if number >= 1
+            and not self._world.removes(number)
+            and abs(score - float(self._world.vectors(group, number)[row] @ unit)) < 1e-5
+        ]
+        assert spans, f"{value!r} never had a score of {score} in {first} to {last}"
+        return spans
 
 
 def _common(spans: list[Span]) -> Span:
