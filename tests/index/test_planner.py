@@ -16,7 +16,7 @@ from vecindex import VectorIndex
 from vecindex.ann import exact_search
 from vecindex.errors import InputError
 from vecindex.filters import parse
-from vecindex.index import carry_out, planner
+from vecindex.index import behind, carry_out, planner
 from vecindex.results import Calibration
 from vecindex.store.manifest import read_manifest
 
@@ -201,6 +201,7 @@ def _rows_searched_exactly(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return real(matrix, queries, k, live)
 
     monkeypatch.setattr(carry_out, "search_flat", noted)
+    monkeypatch.setattr(behind, "search_flat", noted)
     return found
 
 

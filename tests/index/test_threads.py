@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from vecindex import VectorIndex
-from vecindex.ann import CORES
+from vecindex.ann import CORES, exact_search
 from vecindex.ann.native import faiss
 from vecindex.ann.threads import use_threads
 from vecindex.index import maintenance, rebase
@@ -275,3 +276,82 @@ def test_the_interpreter_is_lent_only_meanwhile() -> None:
             assert sys.getswitchinterval() == pytest.approx(1e-5)
     finally:
         sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("spec", ["flat/pq4", "ivf/pq4"])
+def test_parts_behind_the_structure_are_one_scan(
+    path: Path, rng: np.random.Generator, spec: str
+) -> None:
+    """Who adds makes the codes, so that searches find them; removed rows stay away."""
+    rows = rng.standard_normal((3000 + 4 * LEAST, DIM)).astype(np.float32)
+    with VectorIndex.create(path, spec=spec, maintenance="manual") as index:
+        index.add(vectors=rows[:3000])
+        index.optimize()
+        index.add(vectors=rows[3000 : 3000 + LEAST])
+        index.search_arrays(rows[:1], 5)
+        for start in range(3000 + LEAST, len(rows), LEAST):
+            index._maintenance.seal()
+            index.add(vectors=rows[start : start + LEAST])
+            scan = index._view().together()
+            assert scan is not None
+            assert scan.count == index._view().behind.count == start + LEAST - 3000
+        removed = np.arange(2999, len(rows), 5)
+        index.remove(removed.tolist())
+        index.add(vectors=rows[:100])  # too few for codes
+        assert len(index._view().behind.parts) == 4
+        live = np.ones(len(rows) + 100, np.bool_)
+        live[removed] = False
+        everything = np.concatenate([rows, rows[:100]])
+        everything /= np.linalg.norm(everything, axis=1, keepdims=True)
+        asked = np.concatenate([everything[3001::97], everything[-100::7]])
+        truth, best = exact_search(everything, asked, 5, live)
+        for ids, scores in (
+            index.search_arrays(asked, 5),
+            [
+                np.concatenate(a)
+                for a in zip(*(index.search_arrays(q[None], 5) for q in asked), strict=True)
+            ],
+        ):
+            assert live[ids].all()
+            np.testing.assert_allclose(
+                scores, np.take_along_axis(asked @ everything.T, ids, 1), atol=1e-5
+            )
+            assert (scores >= truth[:, -1:] - 1e-6).mean() > 0.95
+            assert (ids[:, 0] == best[:, 0]).mean() > 0.98
+
+
+def test_what_was_added_counts_even_if_its_codes_cannot_be_made(
+    path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rng.standard_normal((3000 + 2 * LEAST, DIM)).astype(np.float32)
+    with VectorIndex.create(path, spec="flat/pq4", maintenance="manual") as index:
+        index.add(vectors=rows[:3000])
+        index.optimize()
+        index.add(vectors=rows[3000 : 3000 + LEAST])
+        index.search_arrays(rows[:1], 5)
+
+        def no_room(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(rebase.ann.Encoder, "add", no_room)
+        assert len(index.add(vectors=rows[3000 + LEAST :])) == LEAST
+        monkeypatch.undo()
+        assert len(index) == len(rows)
+        ids, _ = index.search_arrays(rows[-3:], 1)
+        assert ids[:, 0].tolist() == [len(rows) - 3, len(rows) - 2, len(rows) - 1]
+
+
+@pytest.mark.parametrize(("mode", "loaded"), [("r", "False"), ("r+", "True")])
+def test_what_a_fold_imports_is_there_before_searches(path: Path, mode: str, loaded: str) -> None:
+    pytest.importorskip("pyarrow")
+    with VectorIndex.create(path, maintenance="manual") as index:
+        index.add(vectors=np.eye(3), metadata=[{"n": n} for n in range(3)])
+        index._maintenance.seal()
+    code = (
+        "import sys; from vecindex import VectorIndex\n"
+        f"with VectorIndex.open(sys.argv[1], {mode!r}): print('pyarrow.compute' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == loaded

@@ -213,7 +213,7 @@ def run(thread: Thread, board: Board, number: int, share: float) -> None:
     names = list(CHECKS)
     first = random.sample(names, len(names))
     try:
-        while not board[Board.STOP]:
+        while not board.over:
             begun = time.monotonic()
             name = first.pop() if first else random.choices(names, list(CHECKS.values()))[0]
             thread.look(name)

@@ -200,12 +200,18 @@ class Board:
         os.ftruncate(fd, 8 * self._PLACES * self._PLACES)
         self._numbers = memoryview(mmap.mmap(fd, 0)).cast("q")
         os.close(fd)
+        self._parent = os.getppid()
 
     def __getitem__(self, place: int) -> int:
         return self._numbers[place]
 
     def __setitem__(self, place: int, number: int) -> None:
         self._numbers[place] = number
+
+    @property
+    def over(self) -> bool:
+        """Whether a child shall end: it was told to, or whoever began it is gone."""
+        return bool(self[self.STOP]) or os.getppid() != self._parent
 
     def of(self, owner: int) -> memoryview:
         """Return the numbers that only one thread changes; owners are counted from 1."""

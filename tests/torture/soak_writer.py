@@ -71,7 +71,7 @@ class Writer:
 
     def _run(self) -> None:
         first = self._random.sample(list(_UPKEEP), len(_UPKEEP))
-        while not self._board[Board.STOP]:
+        while not self._board.over:
             begun = time.monotonic()
             if self._random.random() < (_FIRST_SHARE if first else _UPKEEP_SHARE):
                 drawn = self._random.choices(list(_UPKEEP), list(_UPKEEP.values()))
