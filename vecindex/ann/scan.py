@@ -96,6 +96,11 @@ class Scan(NativeIndex):
         plain = codebook.from_codes(self.index, self.codes(rows))
         return Scan(faiss.IndexPQFastScan(plain, codebook.BLOCK_ROWS), rows)
 
+    def others(self, codes: UInt8Array) -> Scan:
+        """Return a scan of other rows, with given codes in these words, shape (c, bytes)."""
+        plain = codebook.from_codes(self.index, codes)
+        return Scan(faiss.IndexPQFastScan(plain, codebook.BLOCK_ROWS))
+
     def codes(self, rows: Int64Array) -> UInt8Array:
         """Return the codes of chosen rows, shape (c, bytes of a code); c is at least 1."""
         self._check_layout(int(rows[0]))
@@ -143,6 +148,11 @@ class Encoder:
         if len(codes):
             self._index.add_sa_codes(codes)
         self.count = self._index.ntotal
+
+    def codes(self) -> UInt8Array:
+        """Return a copy of the codes so far, shape (count, bytes of a code)."""
+        codes: UInt8Array = faiss.vector_to_array(self._index.codes)
+        return codes.reshape(self.count, self._index.code_size)
 
     def scan(self) -> Scan:
         """Return a scan of the rows so far; takes about 0.1 us each."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from vecindex.ann import (
@@ -16,6 +19,7 @@ from vecindex.ann import (
     top_k,
 )
 from vecindex.arrays import BoolArray, Float32Array, Int64Array
+from vecindex.index.behind import Behind
 from vecindex.index.planner import FILTERED, Route
 from vecindex.index.view import View
 
@@ -73,11 +77,19 @@ def search(view: View, queries: Float32Array, k: int, route: Route) -> Found:
 def _search(job: _Job, queries: Float32Array, k: int) -> Found:
     if job.view.only_first and job.route.structure is not None:
         return _search_first(job, queries, k)
-    found = [
-        _search_part(job, number, queries, k)
-        for number, part in enumerate(job.view.parts)
-        if part.count and (job.rows is None or len(job.rows[number]))
-    ]
+    view, route = job.view, job.route
+    together = None
+    if job.rows is None and route.structure is not None and route.scan_params is not None:
+        together = view.together()
+    if together is not None:
+        scores, rows = _search_behind(route, view.behind, together, queries, k)
+        found = [_search_first(job, queries, k), (scores, rows + view.starts[1])]
+    else:
+        found = [
+            _search_part(job, number, queries, k)
+            for number, part in enumerate(view.parts)
+            if part.count and (job.rows is None or len(job.rows[number]))
+        ]
     if not found or not k:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     if len(found) == 1:
@@ -95,43 +107,33 @@ def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found
         view.check(number, job.route.where)
         scores, rows = search_rows(part.vectors, queries, k, job.rows[number])
     else:
-        scores, rows = _search_tail(job, number, queries, k)
+        by_codes = job.route.structure is not None and job.route.scan_params is not None
+        scan = view.codes(number) if by_codes else None
+        scores, rows = _search_behind(job.route, view.only(number), scan, queries, k)
     start = view.starts[number]
     return scores, rows + start if start else rows
 
 
-def _search_tail(job: _Job, number: int, queries: Float32Array, k: int) -> Found:
-    """Search a part that the structure does not cover: by codes as far as it has them, exactly."""
-    view, part, route = job.view, job.view.parts[number], job.route
-    live, structure, params = view.live(number), route.structure, route.scan_params
-    scan = None
-    if structure is not None and params is not None:
-        scan = view.codes(number)
-    if scan is None or structure is None or params is None:
-        part.check_rows()
-        return search_flat(part.vectors, queries, k, live)
-    covered = scan.count
-    head = None if live is None else live.head(covered)
+def _search_behind(
+    route: Route, behind: Behind, scan: Scan | None, queries: Float32Array, k: int
+) -> Found:
+    """Search rows that the structure does not cover: by codes as far as there are, exactly."""
+    structure, params, covered = route.structure, route.scan_params, scan.count if scan else 0
+    head = None if behind.live is None or not covered else behind.live.head(covered)
     wanted = min(k, covered if head is None else head.count)
-    if not wanted:
-        part.check_rows()
-        return search_flat(part.vectors, queries, k, live)
+    if scan is None or structure is None or params is None or not wanted:
+        return behind.exact(queries, k)
     needed = slots_for(structure.codes, params, wanted)
     scores, rows, short = _scan(
-        part.vectors, head, queries, wanted, scan, needed, _late_hits(route, wanted)
+        behind.score, head, queries, wanted, scan, needed, _late_hits(route, wanted)
     )
     if short.any():
-        part.check_rows()
-        scores[short], rows[short] = search_flat(
-            part.vectors[:covered], queries[short], wanted, head
-        )
-    part.check_rows(rows.ravel())
-    if covered == part.count:
+        scores[short], rows[short] = behind.exact(queries[short], wanted, 0, covered)
+    behind.check_rows(rows.ravel())
+    if covered == behind.count:
         return scores, rows
-    part.check_rows(np.arange(covered, part.count))
-    rest = None if live is None else LiveMask(live.mask[covered:])
-    more, further = search_flat(part.vectors[covered:], queries, k, rest)
-    scores, rows = np.concatenate([scores, more], 1), np.concatenate([rows, further + covered], 1)
+    more, further = behind.exact(queries, k, covered)
+    scores, rows = np.concatenate([scores, more], 1), np.concatenate([rows, further], 1)
     return top_k(scores, rows, k)
 
 
@@ -237,11 +239,12 @@ def _scan_first(
     assert structure is not None
     assert params is not None
     needed = slots_for(structure.codes, params, k)
-    return _scan(job.view.parts[0].vectors, job.allowed, queries, k, scan, needed, late_hits)
+    score = partial(score_rows, job.view.parts[0].vectors)
+    return _scan(score, job.allowed, queries, k, scan, needed, late_hits)
 
 
 def _scan(
-    matrix: Float32Array,
+    score: Callable[[Float32Array, Int64Array], Float32Array],
     allowed: LiveMask | None,
     queries: Float32Array,
     k: int,
@@ -271,7 +274,7 @@ def _scan(
             found = scan.find(queries[some], asked)
             if allowed is not None:
                 found = np.where(allowed.mask[found], found, -1)
-            scored = score_rows(matrix, queries[some], found)
+            scored = score(queries[some], found)
             scores[some], rows[some], _ = _padded(*top_k(scored, found, k), k, None)
             late = (scored[:, found.shape[1] // 2 :] >= scores[some, -1:]).sum(axis=1)
             kept = (found >= 0).sum(axis=1)

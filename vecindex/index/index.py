@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -517,8 +518,12 @@ class VectorIndex(OtherFormats):
 
     def _after_write(self) -> None:
         self._maintenance.after_write()
-        if self._current.state.manifest is not self._store.state.manifest:
-            self._view()  # or removed files would keep their space until the next search
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Let searches find a view, with codes; lets go of files that only another state had."""
+        with suppress(ClosedIndexError, OSError, MemoryError):  # the call before has succeeded
+            self._view().catch_up()
 
     def flush(self) -> None:
         """Put every acknowledged operation on stable storage (needed with `durability="os"`)."""
@@ -977,7 +982,7 @@ class VectorIndex(OtherFormats):
         """
         self._check_open()
         stepped = self._store.refresh()
-        self._view()  # lets go of the files that only the state before had
+        self._catch_up()
         return stepped
 
     def snapshot(self, dest: str | os.PathLike[str]) -> Path:

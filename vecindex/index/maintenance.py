@@ -18,6 +18,7 @@ from vecindex.index.loaded import Slot
 from vecindex.index.rebase import AUTO_ROWS, Goal, Progress, Rebase, chosen, is_exact
 from vecindex.results import Calibration
 from vecindex.spec import spec_from_dict
+from vecindex.store.columns import load_arrow
 from vecindex.store.lending import lending
 from vecindex.store.manifest import SegmentEntry, StructureEntry
 from vecindex.store.rewrite import Source
@@ -61,6 +62,9 @@ class Maintenance:
         self._failure: str | None = None
         self.damaged: set[str] = set()
         """Names of structure files that cannot be used."""
+        columned = any(entry.columns for entry in store.state.manifest.segments)
+        if background and store.writable and columned:
+            load_arrow()  # here, not while others search: imports hold the interpreter
 
     # -- when ------------------------------------------------------------------------------
 

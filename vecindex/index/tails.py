@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vecindex.ann import Encoder, Scan
+from vecindex.arrays import UInt8Array
 from vecindex.forks import call_in_child, new_lock
 from vecindex.store.rewrite import Source
 from vecindex.store.segment import Part
@@ -29,9 +30,10 @@ class TailCodes:
 
     Notes
     -----
-    Each search encodes some rows, so that none of them waits for all; then the part is scanned
-    like the structure's rows. What was added since is searched exactly until it is encoded. Who
-    seals or folds encodes whole parts before any search sees them (`prepare`).
+    Who adds or refreshes encodes what came in, once it is there for searches (`catch_up`); where
+    nobody has, each search encodes some rows, so that none of them waits for all. Then the part is
+    scanned like the structure's rows. What is not encoded yet is searched exactly. Who seals or
+    folds encodes whole parts before any search sees them (`prepare`).
     """
 
     def __init__(self, words: Scan) -> None:
@@ -46,28 +48,42 @@ class TailCodes:
         packed = 0 if self._scan is None else self._scan.count
         if part.count - packed >= LEAST and self._lock.acquire(blocking=False):
             try:
-                self._encode(part, packed)
-            except BaseException:
-                self._encoder = Encoder(self._words)  # an interrupted one may hold half a row
-                raise
+                self._encode(part, _STEP)
+                done = self._encoder.count
+                if done >= part.count or done - packed >= max(LEAST, packed // _GROWTH):
+                    self._scan = self._encoder.scan()
             finally:
                 self._lock.release()
         scan = self._scan
         # More: it was made for a newer state than the one that asks.
         return None if scan is None or scan.count > part.count else scan
 
+    def catch_up(self, part: Part, most: int) -> int:
+        """Encode rows of a part that have no codes yet, so many at most; return how many."""
+        with self._lock:
+            before = self._encoder.count
+            self._encode(part, most)
+            return max(0, self._encoder.count - before)
+
+    def so_far(self) -> UInt8Array:
+        """Return the codes that there are, of the first rows of the part."""
+        with self._lock:
+            return self._encoder.codes()
+
     def _drop_half_done(self) -> None:
         if self._lock.locked():  # another thread was within FAISS when this process was forked
             self._encoder = Encoder(self._words)
 
-    def _encode(self, part: Part, packed: int) -> None:
+    def _encode(self, part: Part, rows: int) -> None:
         start = self._encoder.count
-        stop = min(part.count, start + _STEP)
+        stop = min(part.count, start + rows)
         if start < stop:
             part.check_rows(np.arange(start, stop))
-            self._encoder.add(part.vectors[start:stop])
-            if stop == part.count or stop - packed >= max(LEAST, packed // _GROWTH):
-                self._scan = self._encoder.scan()
+            try:
+                self._encoder.add(part.vectors[start:stop])
+            except BaseException:
+                self._encoder = Encoder(self._words)  # an interrupted one may hold half a row
+                raise
 
     @classmethod
     def prepare(
@@ -95,12 +111,10 @@ class TailCodes:
         encoder, done = made._encoder, 0
         for source, codes in sources:
             rows = np.flatnonzero(source.keep)
-            scan = None if codes is None else codes._scan
-            known = rows[: 0 if scan is None else int(np.searchsorted(rows, scan.count))]
-            for start in range(0, len(known), _CHUNK):
-                poll()
-                if scan is not None:
-                    encoder.add_codes(scan.codes(known[start : start + _CHUNK]))
+            if codes is not None:
+                known = codes.so_far()
+                encoder.add_codes(known[rows[: int(np.searchsorted(rows, len(known)))]])
+            poll()
             made._encode_all(part, done + len(rows), poll)
             done += len(rows)
         made._encode_all(part, part.count, poll)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from vecindex.errors import CorruptIndexError
 from vecindex.filters import Filter
 from vecindex.filters.cache import ArrayCache
 from vecindex.forks import new_lock
+from vecindex.index.behind import Behind
 from vecindex.index.loaded import Loaded, Slot
 from vecindex.index.subsets import Subsets
 from vecindex.results import Calibration, Id, OperatingPoint, Record
@@ -158,6 +160,25 @@ class View:
         codes = None if self._loaded is None else self._loaded.codes_of(part)
         return None if codes is None else codes.grown(part)
 
+    def only(self, number: int) -> Behind:
+        """Return one part, which is not empty."""
+        return Behind([self.parts[number]], [self.live(number)])
+
+    @cached_property
+    def behind(self) -> Behind:
+        """All parts but the first that are not empty."""
+        numbers = [n for n, part in enumerate(self.parts) if n and part.count]
+        return Behind([self.parts[n] for n in numbers], [self.live(n) for n in numbers])
+
+    def together(self) -> Scan | None:
+        """Return one scan of the first rows of all parts behind, None if there is none."""
+        return None if self._loaded is None else self._loaded.together(self.parts[1:])
+
+    def catch_up(self) -> None:
+        """Make codes of rows behind the structure, if searches ask for such."""
+        if self._loaded is not None and self._loaded.scanned:
+            self._loaded.catch_up(self.parts[1:])
+
     def point(self, target: float) -> OperatingPoint | None:
         """Return the cheapest measured point that meets `target`."""
         if target not in self._points:
@@ -213,7 +234,7 @@ class View:
     def split(self, rows: Int64Array) -> Iterator[tuple[int, Int64Array, Int64Array]]:
         """Yield part, places in `rows`, and rows within the part, for index-wide row numbers."""
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(numbers).tolist():
+        for number in sorted(set(numbers.tolist())):
             places = np.flatnonzero(numbers == number)
             yield number, places, rows[places] - self.starts[number]
 

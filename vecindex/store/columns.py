@@ -8,6 +8,7 @@ pyarrow, filters are evaluated record by record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,15 @@ def has_arrow() -> bool:
     except ImportError:
         return False
     return True
+
+
+def load_arrow() -> None:
+    """Import all that writing columns needs; takes half a second once, if there is pandas."""
+    if has_arrow():
+        import pyarrow
+
+        with before_any_fork(), suppress(Exception):  # who needs it later says what is wrong
+            pyarrow.array([])  # the first time this imports pandas, to know its types
 
 
 def derive_columns(records: Iterable[bytes], before: Columns | None = None) -> Columns:
