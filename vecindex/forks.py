@@ -11,8 +11,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakMethod, WeakSet
+
+T = TypeVar("T")
 
 _locks: WeakSet[Any] = WeakSet()
 _whole: Any = threading.RLock()
@@ -31,6 +33,35 @@ def new_rlock() -> Any:
     lock = threading.RLock()
     _locks.add(lock)
     return lock
+
+
+class lazily(Generic[T]):  # noqa: N801  # used like `property`
+    """A property that is computed when it is first asked for, and kept.
+
+    Parameters
+    ----------
+    compute : callable
+        The method; threads that come at the same moment may call it twice.
+
+    Notes
+    -----
+    `functools.cached_property` of Python 3.11 computes under one lock for all objects of a class:
+    threads wait for each other, and a child of a fork may wait for ever.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn where to keep values."""
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:
+        """Return the value for an object, which from then on has it as an attribute."""
+        value: T = self._compute(instance)
+        instance.__dict__[self._name] = value
+        return value
 
 
 def call_in_child(method: Callable[[], object]) -> None:

@@ -251,3 +251,35 @@ def test_workers_of_a_busy_parent(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stderr
+
+
+def test_what_one_thread_computes_keeps_no_other_waiting() -> None:
+    """A lock of the interpreter's own would be found locked by a child."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, *, waits: bool) -> None:
+            self.waits, self.calls = waits, 0
+
+        @forks.lazily
+        def value(self) -> int:
+            """Count the calls."""
+            self.calls += 1
+            if self.waits:
+                begun.set()
+                assert go.wait(20)
+            return self.calls
+
+    slow, quick = Slow(waits=True), Slow(waits=False)
+    thread = threading.Thread(target=lambda: slow.value)
+    thread.start()
+    try:
+        assert begun.wait(20)
+        other = threading.Thread(target=lambda: quick.value)
+        other.start()
+        other.join(20)
+        assert not other.is_alive()
+    finally:
+        go.set()
+        thread.join()
+    assert (slow.value, quick.value, slow.value, slow.calls) == (1, 1, 1, 1)

@@ -261,10 +261,10 @@ def removed_too_early(patch: pytest.MonkeyPatch) -> None:
     """Old files go before the new manifest is in place."""
     real = Store._commit
 
-    def commit(self: Store, content: manifest.Manifest) -> None:
+    def commit(self: Store, content: manifest.Manifest, *state: Any) -> None:
         for name in self.state.manifest.names() - content.names():
             self.directory.remove(name)
-        real(self, content)
+        real(self, content, *state)
 
     patch.setattr(Store, "_commit", commit)
 

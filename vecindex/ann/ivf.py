@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from vecindex.ann.scores import score_rows
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
+from vecindex.forks import lazily
 from vecindex.spec import IvfParams, Params
 
 _FLAT_CODE = b"IxFI"
@@ -55,7 +56,7 @@ class Lists:
     nlist: int
     sizes: Int64Array
 
-    @cached_property
+    @lazily
     def _surely(self) -> Int64Array:
         """Entries that the smallest 1, 2, ... lists hold together."""
         return np.cumsum(np.sort(self.sizes))

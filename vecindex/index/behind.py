@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
 from vecindex.ann import LiveMask, score_rows, search_flat, top_k
 from vecindex.arrays import Float32Array, Int64Array
+from vecindex.forks import lazily
 from vecindex.store.segment import Part
 
 
@@ -30,7 +30,7 @@ class Behind:
         self.count = sum(counts)
         """Number of rows."""
 
-    @cached_property
+    @lazily
     def live(self) -> LiveMask | None:
         """Rows that may be returned; None if all may."""
         if len(self.parts) == 1 or all(live is None for live in self._lives):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from vecindex.arrays import BoolArray, Int64Array
 from vecindex.errors import CorruptIndexError
 from vecindex.filters import Filter
 from vecindex.filters.cache import ArrayCache
-from vecindex.forks import new_lock
+from vecindex.forks import lazily, new_lock
 from vecindex.index.behind import Behind
 from vecindex.index.loaded import Loaded, Slot
 from vecindex.index.subsets import Subsets
@@ -164,7 +163,7 @@ class View:
         """Return one part, which is not empty."""
         return Behind([self.parts[number]], [self.live(number)])
 
-    @cached_property
+    @lazily
     def behind(self) -> Behind:
         """All parts but the first that are not empty."""
         numbers = [n for n, part in enumerate(self.parts) if n and part.count]

@@ -28,9 +28,11 @@ def has_arrow() -> bool:
     try:
         with before_any_fork():
             import pyarrow
-            import pyarrow.compute  # noqa: F401
+            import pyarrow.compute
 
             from vecindex.filters import derive, masks  # noqa: F401  # so that these are there, too
+
+            pyarrow.array([])  # the first time it imports pandas, under a lock that forks ignore
     except ImportError:
         return False
     return True
@@ -38,11 +40,8 @@ def has_arrow() -> bool:
 
 def load_arrow() -> None:
     """Import all that writing columns needs; takes half a second once, if there is pandas."""
-    if has_arrow():
-        import pyarrow
-
-        with before_any_fork(), suppress(Exception):  # who needs it later says what is wrong
-            pyarrow.array([])  # the first time this imports pandas, to know its types
+    with suppress(Exception):  # who needs it later says what is wrong
+        has_arrow()
 
 
 def derive_columns(records: Iterable[bytes], before: Columns | None = None) -> Columns:

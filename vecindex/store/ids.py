@@ -18,7 +18,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 from zlib import crc32
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecindex.arrays import BoolArray, Int64Array, UInt8Array
+from vecindex.forks import lazily
 from vecindex.results import Id
 from vecindex.store.codec import pack_ids, unpack_ids
 from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
@@ -124,17 +124,17 @@ def _each(function: Callable[[bytes], int], keys: Sequence[bytes], dtype: Any) -
 class Wanted(list[Id]):
     """Ids to be looked up; their keys and hashes are made once, and only if a table needs them."""
 
-    @cached_property
+    @lazily
     def keys(self) -> list[bytes]:
         """The packed ids."""
         return pack_ids(self)
 
-    @cached_property
+    @lazily
     def hashes(self) -> UInt32Array:
         """The hashes of the keys."""
         return hash_keys(self.keys)
 
-    @cached_property
+    @lazily
     def order(self) -> Int64Array:
         """The order that sorts the hashes."""
         return np.argsort(self.hashes)
