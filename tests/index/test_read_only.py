@@ -11,19 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mounts import permitted
 
 from vecindex import VectorIndex
 
 CHILD = Path(__file__).parent / "children" / "read_only.py"
-
-
-def permitted() -> bool:
-    """Return whether this process may have mounts of its own."""
-    try:
-        command = ["unshare", "--mount", "true"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mounts import permitted
 
 from vecindex import VectorIndex
 from vecindex.index import maintenance
@@ -23,15 +24,6 @@ DIM = 24
 SPECS = ["flat", "flat/sq8", "flat/pq4", "hnsw", "hnsw/bf16", "ivf", "ivf/pq4", "ivf/sq8"]
 KEPT = [f"kept-{number:03d}" for number in range(120)]
 GONE = [f"gone-{number:03d}" for number in range(40)]
-
-
-def permitted() -> bool:
-    """Return whether this process may have mounts of its own."""
-    try:
-        command = ["unshare", "--mount", "true"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 def rows_of(ids: list[str], salt: str = "") -> dict[str, Any]:
