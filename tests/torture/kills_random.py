@@ -160,7 +160,7 @@ def _in_pieces(append: Callable[..., None]) -> Callable[..., None]:
         for start in range(0, len(data), 256):
             append(self, [data[start : start + 256]])
             if self.path.suffix == ".vxl":
-                time.sleep(0.0002)
+                time.sleep(0.002)
 
     return slowly
 
