@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def semantic_search(
     [[{'corpus_id': 1, 'score': 1.0}]]
     """
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
-        raise InputError(f"top_k must be an int >= 1, not {top_k!r}")
+        raise InputError(f"top_k must be an int >= 1, not {reprlib.repr(top_k)}")
     asked = _array(query_embeddings, "query_embeddings")
     corpus = _array(corpus_embeddings, "corpus_embeddings")
     if asked.ndim == 1 and asked.size:

@@ -236,6 +236,7 @@ BAD_CALLS = [
         for name in ("search", "search_arrays", "explain")
         for what, options, error, says in [
             ("k = 0", {"k": 0}, InputError, "k must be an int >= 1, not 0"),
+            ("k = a vector", {"k": np.zeros(384)}, InputError, "k must be .*, not array.{,30}$"),
             ("k < 0", {"k": -3}, InputError, "not -3"),
             ("bool k", {"k": True}, InputError, "not True"),
             ("float k", {"k": 2.0}, InputError, r"not 2\.0"),

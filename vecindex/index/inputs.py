@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -202,13 +203,14 @@ def make_ids(first: int, count: int) -> list[Id]:
 def check_k(k: object) -> None:
     """Raise `InputError` unless k is an int of at least 1."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError(f"k must be an int >= 1, not {k!r}")
+        raise InputError(f"k must be an int >= 1, not {reprlib.repr(k)}")
 
 
 def check_share(value: object, name: str) -> float:
     """Return a recall as a float in (0, 1]."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise InputError(f"{name} must be a number above 0 and at most 1, not {value!r}")
+        given = reprlib.repr(value)
+        raise InputError(f"{name} must be a number above 0 and at most 1, not {given}")
     return float(value)
 
 

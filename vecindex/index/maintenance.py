@@ -16,7 +16,6 @@ from vecindex.errors import InputError, VecindexError
 from vecindex.forks import new_lock, new_rlock
 from vecindex.index.loaded import Slot
 from vecindex.index.rebase import AUTO_ROWS, Goal, Progress, Rebase, chosen, is_exact
-from vecindex.results import Calibration
 from vecindex.spec import spec_from_dict
 from vecindex.store.columns import load_arrow
 from vecindex.store.lending import lending
@@ -265,8 +264,7 @@ def due(state: State, damaged: set[str]) -> Goal | None:
         return None  # `auto` found that nothing beats exact search
     if structure is None:
         return goal if state.live >= _FIRST_ROWS else None
-    unread = Calibration.from_dict(structure.calibration) is None
-    if state.structure_file is None or structure.file.name in damaged or unread:
+    if state.structure_file is None or structure.file.name in damaged or not structure.measured:
         return goal
     new = state.total - state.segments[0].count
     return goal if new > _fold_rows(state.segments[0].count, structure) else None
@@ -275,7 +273,7 @@ def due(state: State, damaged: set[str]) -> Goal | None:
 def _fold_rows(indexed: int, structure: StructureEntry) -> float:
     """Return how many new rows cost as much to scan as the structure costs to search."""
     least = max(_LEAST_ROWS, indexed / _SHARE)
-    calibration = Calibration.from_dict(structure.calibration)
+    calibration = structure.measured
     if calibration is None or not calibration.points or not calibration.exact_ms:
         return least
     search_ms = min(point.latency_ms for point in calibration.points)

@@ -18,7 +18,7 @@ from vecindex.forks import lazily, new_lock
 from vecindex.index.behind import Behind
 from vecindex.index.loaded import Loaded, Slot
 from vecindex.index.subsets import Subsets
-from vecindex.results import Calibration, Id, OperatingPoint, Record
+from vecindex.results import Id, OperatingPoint, Record
 from vecindex.spec import structure_spec
 from vecindex.store.codec import unpack_record
 from vecindex.store.files import MappedFile
@@ -69,7 +69,7 @@ class View:
         self._checked: set[tuple[int, Filter | None]] = set()
         self._loaded: Loaded | None = None
         entry = state.manifest.structure
-        self.calibration = Calibration.from_dict(entry.calibration) if entry else None
+        self.calibration = entry.measured if entry else None
         if earlier is not None:
             self._take_over(earlier)
 

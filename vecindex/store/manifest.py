@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from vecindex.errors import CorruptIndexError, IndexPathError
+from vecindex.forks import lazily
+from vecindex.results import Calibration
 from vecindex.store.files import Directory, FileEntry, check_name
 from vecindex.store.frames import FORMAT, MANIFEST, BadFrameError, decode, encode
 
@@ -67,6 +69,11 @@ class StructureEntry:
     file: FileEntry
     calibration: dict[str, Any] | None
     memory_bytes: int = 0
+
+    @lazily
+    def measured(self) -> Calibration | None:
+        """The calibration, read; None if there is none of this version's form."""
+        return Calibration.from_dict(self.calibration)
 
 
 @dataclass(frozen=True)
