@@ -6,6 +6,13 @@ from typing import Any
 
 from benchmarks.timing import median
 
+_BESIDE = (
+    ("python", "alone", None),
+    ("thread", "alone", "alone_after"),
+    ("process", "reading", None),
+)
+_NAMES = {"python": "(a thread of plain Python)"}
+
 
 def threads_section(result: dict[str, Any]) -> list[str]:
     """Return the lines that show one result of `benchmarks.threads`."""
@@ -32,7 +39,8 @@ def threads_section(result: dict[str, Any]) -> list[str]:
         "",
         "Searches of one thread, alone and beside durable adds of 1,000 rows without a break, with all the folding that "
         "those bring; `long` counts searches over 50 ms in all repeats. The ratio is that to alone before "
-        "(and to alone afterwards, with all rows in).",
+        "(and to alone afterwards, with all rows in). As a measure, what a thread costs that adds nothing and only runs "
+        "Python.",
         "",
         "| structure | adds by | rows added a second | p50, ms (alone) | p99, ms (alone, alone afterwards) | ratio of p99 "
         "| longest, ms (alone) | long (alone) |",
@@ -40,11 +48,12 @@ def threads_section(result: dict[str, Any]) -> list[str]:
     ]
     seconds = float(result["command"].rpartition(" ")[2])
     for name, row in result["structures"].items():
-        for by, before, after in (("thread", "alone", "alone_after"), ("process", "reading", None)):
+        for by, before, after in _BESIDE:
             during, alone = row[by], row[before]
             late = row[after]["p99_ms"] if after else None
+            added = f"{median(during['added']) / seconds:,.0f}" if "added" in during else "none"
             lines.append(
-                f"| {name} | a {by} | {median(during['added']) / seconds:,.0f} | {median(during['p50_ms']):.2f} "
+                f"| {name} | {_NAMES.get(by, f'a {by}')} | {added} | {median(during['p50_ms']):.2f} "
                 f"({median(alone['p50_ms']):.2f}) | {median(during['p99_ms']):.2f} ({median(alone['p99_ms']):.2f}"
                 + (f", {median(late):.2f}" if late else "")
                 + f") | {_ratio(during['p99_ms'], alone['p99_ms'])}"

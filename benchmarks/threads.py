@@ -6,7 +6,8 @@
 Throughput: single queries from 1, 2 and 4 Python threads, which take turns. Pauses: one thread searches without a
 break, alone, and beside durable adds of 1,000 rows without a break: first by a thread of the same process, then by
 another process, whose rows a thread of this one takes over with `refresh`. Two thirds of the rows are there at the
-beginning, the others are added, again and again under new ids. What ran during the longest searches is noted.
+beginning, the others are added, again and again under new ids. What ran during the longest searches is noted. As a
+measure, the same searches beside a thread that writes nothing and only runs Python.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ BATCH = 1000
 LONG_MS = 50.0
 """A pause that nobody should meet."""
 
-_SHOWN = 5  # of the longest searches
+_SHOWN = 3  # of the longest searches, of each kind
 _REFRESH_S = 0.01  # between two looks at what another process has written
 
 
@@ -152,6 +153,17 @@ def beside_a_thread(
     return seen.figures() | {"added": added}, seen.longest(moments)
 
 
+def beside_python(index: VectorIndex, queries: Float32Array, seconds: float) -> dict[str, float]:
+    """Search while another thread only runs Python: what any library pays for that."""
+
+    def format_numbers(stop: threading.Event) -> None:
+        while not stop.is_set():
+            [str(number) for number in range(1000)]
+
+    with running(format_numbers):
+        return Latencies(index, queries, seconds).figures()
+
+
 def beside_a_process(
     index: VectorIndex, rows: Path, queries: Float32Array, seconds: float
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -191,7 +203,7 @@ def measure(data: Data, spec: str, seconds: float, repeats: int, folder: Path) -
             index.add(**next(source))
         index.optimize()
         plan = str(index.explain(K))
-    rates, before, beside, after, reading, process = ([] for _ in range(6))
+    rates, before, python, beside, after, reading, process = ([] for _ in range(7))
     longest: list[dict[str, Any]] = []
     for _ in range(repeats):
         path = folder / "copy.vx"
@@ -200,6 +212,7 @@ def measure(data: Data, spec: str, seconds: float, repeats: int, folder: Path) -
             index.search_arrays(data.queries, K)
             rates.append(throughput(index, data.queries, seconds))
             before.append(Latencies(index, data.queries, seconds).figures())
+            python.append(beside_python(index, data.queries, seconds))
             figures, worst = beside_a_thread(index, data.rows[base:], data.queries, seconds)
             beside.append(figures)
             longest += [{"by": "thread", **one} for one in worst]
@@ -222,12 +235,18 @@ def measure(data: Data, spec: str, seconds: float, repeats: int, folder: Path) -
         "plan": plan,
         "rates": gather(rates),
         "alone": gather(before),
+        "python": gather(python),
         "thread": gather(beside),
         "alone_after": gather(after),
         "reading": gather(reading),
         "process": gather(process),
-        "longest": sorted(longest, key=lambda one: -one["ms"])[:_SHOWN],
+        "longest": _worst(longest, "thread") + _worst(longest, "process"),
     }
+
+
+def _worst(longest: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Return the longest ones of one kind."""
+    return sorted((one for one in longest if one["by"] == by), key=lambda one: -one["ms"])[:_SHOWN]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

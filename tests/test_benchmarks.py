@@ -97,7 +97,7 @@ def test_long_searches_are_noted_with_what_ran_meanwhile(tmp_path):
     threads.main([*small, "--results", str(tmp_path)])
     row = read(tmp_path, "threads")["structures"]["flat"]
     assert set(row["rates"]) == {"1", "2", "4"} and min(row["rates"]["2"]) > 0
-    for measured in ("alone", "thread", "alone_after", "reading", "process"):
+    for measured in ("alone", "python", "thread", "alone_after", "reading", "process"):
         figures = row[measured]
         assert figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"], measured
     assert any("add" in one["during"] for one in row["longest"] if one["by"] == "thread")

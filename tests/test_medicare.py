@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from vecindex import VectorIndex
+from vecindex.cli.app import app
 from vecindex.examples.medicare import QUERY, QUESTIONS
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -39,6 +41,12 @@ def check(ids: Sequence[Any], scores: Sequence[float], texts: Sequence[str | Non
 
 def run(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def command(*words: str) -> str:
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +95,10 @@ def test_python_api_in_a_fresh_process(paths: list[str]) -> None:
 def test_command_line(spec: str, tmp_path: Path) -> None:
     lines = [json.dumps({"id": i, "q": question}) for i, question in enumerate(QUESTIONS)]
     (tmp_path / "faqs.jsonl").write_text("\n".join(lines))
-    vecindex = (sys.executable, "-m", "vecindex")
     out = str(tmp_path / "faqs.vx")
     source = str(tmp_path / "faqs.jsonl")
     build = ("build", source, "--out", out, "--text", "q", "--id", "id", "--embedder", MODEL)
-    run(*vecindex, *build, "--spec", spec)
-    found = json.loads(run(*vecindex, "search", out, QUERY, "-k", "5", "--json"))
+    command(*build, "--spec", spec)
+    found = json.loads(command("search", out, QUERY, "-k", "5", "--json"))
     hits = found["hits"]
     check([h["id"] for h in hits], [h["score"] for h in hits], [h["text"] for h in hits])

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from vecindex.store.columns import load_arrow
+
 from .calls import Calls, changes
 
 Say = Callable[[str], object]
@@ -27,6 +29,7 @@ class Child:
     """
 
     def __init__(self, work: Callable[[Say], object]) -> None:
+        load_arrow()  # once here instead of in each child
         self._pipe, writing = os.pipe()
         self._said = b""
         sys.stderr.flush()
