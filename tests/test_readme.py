@@ -47,6 +47,7 @@ def test_python_blocks_print_what_the_readme_says(tmp_path: Path) -> None:
     assert run.stdout == output
 
 
+@pytest.mark.long
 def test_command_lines_run_in_order(tmp_path: Path) -> None:
     lines = [json.dumps(faq) for faq in FAQS]
     (tmp_path / "faqs.jsonl").write_text("\n".join(lines))

@@ -146,6 +146,7 @@ def test_what_is_heavy_is_imported_late():
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.long
 def test_the_demo(vecindex, tmp_path):
     expected = {8: 0.7565, 7: 0.7419, 3: 0.7253, 9: 0.6736, 10: 0.6505}
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -53,6 +53,7 @@ def crash(name: str, samples: int, recoveries: int, seed: int = 1) -> Tally:
     return crash_a_script(run, options, seed, samples=samples, recoveries=recoveries)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_whatever_a_crash_leaves_is_what_was_acknowledged(name: str) -> None:
     samples, recoveries, least = SIZES[name]

@@ -33,6 +33,7 @@ def tally_of(work: str) -> Tally:
     return Tally(**json.loads(done.stdout))
 
 
+@pytest.mark.long
 def test_an_operation_killed_at_any_call_is_done_or_not_begun() -> None:
     work = "for number, name in enumerate(NAMES):\n kill_everywhere(name, number, tally, stride=7)"
     tally = tally_of(work)
@@ -42,6 +43,7 @@ def test_an_operation_killed_at_any_call_is_done_or_not_begun() -> None:
     assert tally.gone > 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_writers_lose_nothing_and_leave_nothing_half_done(seed: int) -> None:
     tally = tally_of(f"kill_writers({seed}, 50, tally)")

@@ -19,6 +19,7 @@ from .soak_reader import CHECKS
 from .soak_world import DIM, GROUPS, World
 
 
+@pytest.mark.long
 def test_a_minute_of_everything_at_once_is_right_and_nothing_grows() -> None:
     report = soak(seed=0, seconds=60, share=0.1)
     for name in (*CHECKS, "adds", "upserts", "removes", "seals", "folds"):
