@@ -145,9 +145,8 @@ def _do(index: VectorIndex, operation: Operation) -> None:
     elif kind == "seal":
         index._maintenance.seal()
     elif kind == "snapshot":
-        snapshot = index.path.with_name("snapshot")
-        shutil.rmtree(snapshot, ignore_errors=True)
-        index.snapshot(snapshot)
+        taken = sum(1 for _ in index.path.parent.glob("snapshot*"))
+        index.snapshot(index.path.with_name(f"snapshot-{taken}"))
     else:
         getattr(index, kind)()
 
@@ -209,7 +208,7 @@ def _recover(path: Path, model: Model) -> bool:
         assert nothing_left(index), "something was left behind"
         _search(index, model)
     for snapshot in path.parent.glob("snapshot*"):
-        if snapshot.name == "snapshot" or (snapshot / "MANIFEST").exists():
+        if ".partial-" not in snapshot.name or (snapshot / "MANIFEST").exists():
             with VectorIndex.open(snapshot) as index:
                 assert index.verify().ok
                 _content(index)
