@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mounts import permitted
+from torture.small_disk import permitted
 
 from vecindex import VectorIndex
 

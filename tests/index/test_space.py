@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mounts import permitted
+from torture.small_disk import permitted
 
 from vecindex import VectorIndex
 from vecindex.index import maintenance
