@@ -153,6 +153,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.patch.setattr(maintenance, "_SEAL_OPERATIONS", seal_after)
         if seal_after < 10:
             self.patch.setattr(maintenance, "_SEAL_BYTES", 4096)
+            self.patch.setattr(maintenance, "_MERGE_FACTOR", 4)
             self.patch.setattr(maintenance, "_FIRST_ROWS", 8)
             self.patch.setattr(maintenance, "_LEAST_ROWS", 4)
         self.options = {

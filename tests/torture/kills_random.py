@@ -30,7 +30,8 @@ SPECS = (("hnsw", "os"), ("ivf", "sync"), ("ivf/pq4", "os"), ("flat/sq8", "sync"
 _POOL = [number if number % 2 else f"id-{number}" for number in range(400)]
 _UPKEEP = ("compact", "optimize", "flush", "seal", "snapshot", "reopen")
 _SOON = {
-    "_SEAL_BYTES": 30_000, "_SEAL_OPERATIONS": 9, "_FIRST_ROWS": 60, "_LEAST_ROWS": 30
+    "_SEAL_BYTES": 30_000, "_SEAL_OPERATIONS": 9, "_MERGE_FACTOR": 4,
+    "_FIRST_ROWS": 60, "_LEAST_ROWS": 30,
 }  # fmt: skip
 _RECOVERY_CALLS = 12
 

@@ -237,7 +237,7 @@ def life(script: Script) -> None:
 
 def sealing(script: Script) -> None:
     """Folds after every other operation, merging small segments; no structure."""
-    with patch.object(maintenance, "_SEAL_OPERATIONS", 2):
+    with patch.multiple(maintenance, _SEAL_OPERATIONS=2, _MERGE_FACTOR=4):
         script.create()
         for number in range(10):
             script.add([number, f"s{number}"], long=30 * number)

@@ -32,7 +32,7 @@ _FIRST_SHARE = 0.3  # until all of it was done once
 _DURABLE = ("os", "sync")
 
 # So that a small index goes through everything that a large one does, and often.
-_SOON = {"_SEAL_OPERATIONS": 40, "_FIRST_ROWS": 2000, "_LEAST_ROWS": 1500}
+_SOON = {"_SEAL_OPERATIONS": 40, "_MERGE_FACTOR": 4, "_FIRST_ROWS": 2000, "_LEAST_ROWS": 1500}
 
 
 class Writer:

@@ -12,9 +12,9 @@ from vecindex.ann.flat import LiveMask, search_flat, search_rows
 from vecindex.ann.ivf_build import lists_for
 from vecindex.ann.questions import Questions, questions, sample_for
 from vecindex.ann.scan import Encoder, Scan
-from vecindex.ann.scores import score_rows, top_k
+from vecindex.ann.scores import merge, score_rows, top_k
 from vecindex.ann.structures import build, load, write
-from vecindex.ann.threads import CORES, limit_threads
+from vecindex.ann.threads import CORES, in_pieces, limit_threads
 
 __all__ = [
     "BuildInterrupted",
@@ -32,9 +32,11 @@ __all__ = [
     "choose",
     "drop_repeats",
     "exact_search",
+    "in_pieces",
     "limit_threads",
     "lists_for",
     "load",
+    "merge",
     "questions",
     "sample_for",
     "score_rows",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from vecindex.ann.native import faiss, pointer
-from vecindex.ann.scores import score_rows, top_k
+from vecindex.ann.scores import merge, score_rows, top_k
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import BoolArray, Float32Array, Int64Array
 
@@ -248,10 +248,9 @@ def _search_gathered(
     matrix: Float32Array, queries: Float32Array, k: int, rows: Int64Array, threads: int | None
 ) -> Found:
     """Search copies of the given rows, block by block."""
-    scores, best = _nothing(len(queries), 0)
+    best = _nothing(len(queries), 0)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        more_scores, more = search_flat(matrix[block], queries, k, threads=threads)
-        merged = np.hstack([scores, more_scores]), np.hstack([best, block[more]])
-        scores, best = top_k(*merged, k)
-    return scores, best
+        scores, found = search_flat(matrix[block], queries, k, threads=threads)
+        best = merge([best, (scores, block[found])], k)
+    return best

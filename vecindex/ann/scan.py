@@ -93,13 +93,12 @@ class Scan(NativeIndex):
         Scan
             Searching it takes time in proportion to c. Making it takes about 0.5 us a row.
         """
-        plain = codebook.from_codes(self.index, self.codes(rows))
-        return Scan(faiss.IndexPQFastScan(plain, codebook.BLOCK_ROWS), rows)
+        return self.others(self.codes(rows), rows)
 
-    def others(self, codes: UInt8Array) -> Scan:
+    def others(self, codes: UInt8Array, rows: Int64Array | None = None) -> Scan:
         """Return a scan of other rows, with given codes in these words, shape (c, bytes)."""
         plain = codebook.from_codes(self.index, codes)
-        return Scan(faiss.IndexPQFastScan(plain, codebook.BLOCK_ROWS))
+        return Scan(faiss.IndexPQFastScan(plain, codebook.BLOCK_ROWS), rows)
 
     def codes(self, rows: Int64Array) -> UInt8Array:
         """Return the codes of chosen rows, shape (c, bytes of a code); c is at least 1."""

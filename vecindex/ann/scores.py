@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import gt
 
 import numpy as np
@@ -90,6 +91,30 @@ def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array,
         return best[None], numbers[None]
     order = np.lexsort((rows, -scores), axis=-1)[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def merge(
+    found: Sequence[tuple[Float32Array, Int64Array]], k: int
+) -> tuple[Float32Array, Int64Array]:
+    """Return the k best of several answers to the same queries, as `top_k` does.
+
+    Parameters
+    ----------
+    found : sequence of (ndarray of float32, ndarray of int64)
+        At least one; scores and row numbers, each of shape (q, c) with a c of its own. One alone is
+        returned as it is.
+    k : int
+        At least 0.
+
+    Returns
+    -------
+    tuple of (ndarray of float32, ndarray of int64)
+        Scores and row numbers.
+    """
+    if len(found) == 1:
+        return found[0]
+    scores, rows = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
+    return top_k(scores, rows, k)
 
 
 def _top_one(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array, Int64Array]:

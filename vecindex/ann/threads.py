@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import TypeVar
 
 from vecindex.ann.native import faiss
 
@@ -14,6 +15,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 """Cores that this process may use."""
 
 _PIECE_QUERIES = 64  # enough for matrix products to be efficient
+
+_T = TypeVar("_T")
 
 _forked = False
 _limits = threading.local()
@@ -52,18 +55,20 @@ def use_threads(threads: int | None) -> None:
 
 
 def in_pieces(
-    search: Callable[[slice], object],
+    search: Callable[[slice], _T],
     queries: int,
     threads: int | None,
     least: int = 16,
     pieces_per_thread: int = 4,
-) -> None:
+    most: int | None = None,
+) -> list[_T]:
     """Call `search` for slices that together make up all queries, on several threads.
 
     Parameters
     ----------
     search : callable
-        Takes a slice of the queries. Each call sees FAISS with one thread.
+        Takes a slice of the queries. Each call sees FAISS with one thread, and what it calls takes
+        no further ones.
     queries : int
         Queries in all.
     threads : int or None
@@ -73,6 +78,13 @@ def in_pieces(
     pieces_per_thread : int
         More pieces balance searches of unlike length; a scan of all rows reads them once a piece,
         so it wants one.
+    most : int or None
+        Queries in a slice at most; None sets no limit.
+
+    Returns
+    -------
+    list
+        What the calls returned, in the order of the queries.
 
     Notes
     -----
@@ -82,16 +94,23 @@ def in_pieces(
     """
     worth = queries // least
     threads = 1 if worth <= 1 else min(_granted(threads), worth)
-    if threads == 1:
-        use_threads(1)
-        search(slice(0, queries))
-        return
-    pieces = max(threads, min(pieces_per_thread * threads, queries // _PIECE_QUERIES))
+    pieces = 1
+    if threads > 1:
+        pieces = max(threads, min(pieces_per_thread * threads, queries // _PIECE_QUERIES))
+    if most is not None:
+        pieces = max(pieces, -(-queries // most))
     edges = [queries * i // pieces for i in range(pieces + 1)]
     slices = [slice(start, stop) for start, stop in pairwise(edges)]
-    with ThreadPoolExecutor(threads, initializer=use_threads, initargs=(1,)) as pool:
-        for _ in pool.map(search, slices):  # map raises what a search raised
-            pass
+    if threads == 1:
+        use_threads(1)
+        return [search(piece) for piece in slices]
+    with ThreadPoolExecutor(threads, initializer=_alone) as pool:
+        return list(pool.map(search, slices))  # map raises what a search raised
+
+
+def _alone() -> None:
+    limit_threads(1)
+    use_threads(1)
 
 
 def _after_fork() -> None:

@@ -84,7 +84,7 @@ def build(
 
     Notes
     -----
-    Needs memory for a batch, the log's last 16 MB, 24 bytes for each record, and what `optimize`
+    Needs memory for a batch, the log's last 32 MB, 24 bytes for each record, and what `optimize`
     needs for the structure; vectors and texts stay on disk.
 
     Examples

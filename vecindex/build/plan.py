@@ -24,7 +24,7 @@ _SAMPLE = 256  # records whose texts are embedded: some seconds with a local mod
 _ROW_S = 60e-6  # storing and folding a row of few dimensions, and as much again for 384; measured
 _ROW_BYTES = 40  # of a row besides vector and record: tables of ids, blocks, checksums
 _KNOWN_BYTES = 24  # of an id in memory while twins are looked for
-_FIXED_BYTES = 200_000_000  # interpreter, libraries, batches and the log's last 16 MB; measured
+_FIXED_BYTES = 220_000_000  # interpreter, libraries, batches and the log's last 32 MB; measured
 _TRAINED = 60_000  # vectors in memory while codes are learnt
 _CODE_BYTES = {"float32": 4.0, "bf16": 2.0, "sq8": 1.0, "pq4": 0.125}  # of one dimension
 

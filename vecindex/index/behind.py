@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vecindex.ann import LiveMask, score_rows, search_flat, top_k
+from vecindex.ann import LiveMask, merge, score_rows, search_flat
 from vecindex.arrays import Float32Array, Int64Array
 from vecindex.forks import lazily
 from vecindex.store.segment import Part
@@ -74,8 +74,4 @@ class Behind:
             some = live if whole or live is None else LiveMask(live.mask[begin:end])
             scores, rows = search_flat(part.vectors[begin:end], queries, k, some)
             found.append((scores, rows + (start + begin)))
-        if len(found) == 1:
-            return found[0]
-        scores = np.concatenate([scores for scores, _ in found], axis=1)
-        rows = np.concatenate([rows for _, rows in found], axis=1)
-        return top_k(scores, rows, k)
+        return merge(found, k)

@@ -8,10 +8,13 @@ from functools import partial
 import numpy as np
 
 from vecindex.ann import (
+    CORES,
     LiveMask,
     Scan,
     candidates_for,
     drop_repeats,
+    in_pieces,
+    merge,
     score_rows,
     search_flat,
     search_rows,
@@ -26,6 +29,7 @@ from vecindex.index.view import View
 _WIDER = 4  # how many times more candidates the second try asks for
 _GROWTH = 8  # how many times more candidates each further round of a scan scores
 _CANDIDATES = 4_000_000  # in memory at once, at about 24 bytes each
+_PIECE = 64  # queries of a batch that are searched and scored before the next ones
 _MOST_SLOTS = 65_536  # candidates of one scan; an exact search is as quick then
 _THIN = 0.75  # fewer allowed ones than this share of what is usual: the neighbourhood is depleted
 
@@ -92,11 +96,7 @@ def _search(job: _Job, queries: Float32Array, k: int) -> Found:
         ]
     if not found or not k:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    if len(found) == 1:
-        return found[0]
-    scores = np.concatenate([part[0] for part in found], axis=1)
-    rows = np.concatenate([part[1] for part in found], axis=1)
-    return top_k(scores, rows, k)
+    return merge(found, k)
 
 
 def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found:
@@ -132,9 +132,7 @@ def _search_behind(
     behind.check_rows(rows.ravel())
     if covered == behind.count:
         return scores, rows
-    more, further = behind.exact(queries, k, covered)
-    scores, rows = np.concatenate([scores, more], 1), np.concatenate([rows, further], 1)
-    return top_k(scores, rows, k)
+    return merge([(scores, rows), behind.exact(queries, k, covered)], k)
 
 
 def _late_hits(route: Route, k: int) -> int:
@@ -191,11 +189,13 @@ def _propose(
         params = structure.widen(params, times * candidates_for(k, allowed))
     slots = times * candidates_for(slots_for(structure.codes, params, k), allowed)
     slots = min(slots, structure.rows * (1 + structure.repeats))
-    if (step := _together(slots)) < len(queries):
-        found = [
-            _propose(job, queries[i : i + step], k, times) for i in range(0, len(queries), step)
-        ]
-        return _joined(found)
+    if (most := max(1, min(_PIECE, _together(slots) // CORES))) < len(queries):
+        # What a walk has just read, its scoring then finds in the processor's caches.
+        return _joined(
+            in_pieces(
+                lambda part: _propose(job, queries[part], k, times), len(queries), None, most=most
+            )
+        )
     rows = structure.find(queries, slots, params)
     if structure.repeats and not structure.scans(params):
         rows = drop_repeats(rows)

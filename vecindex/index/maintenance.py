@@ -25,9 +25,9 @@ from vecindex.store.segment import Segment
 from vecindex.store.state import State
 from vecindex.store.store import Store
 
-_SEAL_BYTES = 16 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
+_SEAL_BYTES = 32 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
 _SEAL_OPERATIONS = 4096  # many small operations take long to replay
-_MERGE_FACTOR = 4  # so many segments of one size become one
+_MERGE_FACTOR = 8  # so many segments of one size become one
 _FIRST_ROWS = AUTO_ROWS  # rows without any structure that start the first build
 _LEAST_ROWS = 1_000  # fewer new rows never start a fold
 _SHARE = 20  # new rows below 1/20 of the structure's do not pay for rewriting them all
@@ -155,7 +155,7 @@ class Maintenance:
             loaded.prepare(segment, sources, lambda: None)
 
     def _first_to_absorb(self, state: State) -> int:
-        """Return the first segment to be merged with the tail: small ones, three at a time."""
+        """Return the first segment to be merged with the tail: small ones, seven at a time."""
         fixed = max(self._pinned, 0 if state.manifest.structure is None else 1)
         first, rows = len(state.segments), state.tail.count
         while True:

@@ -172,15 +172,19 @@ def pack_ids(ids: Sequence[Id]) -> list[bytes]:
 
 def unpack_ids(keys: Sequence[bytes | memoryview]) -> list[Id]:
     """Return the ids that `pack_ids` packed."""
-    unpack = msgpack.unpackb
-    return [unpack(key) for key in keys]
+    ids: list[Id] = msgpack.unpackb(_array(keys))
+    return ids
+
+
+def _array(packed: Sequence[bytes | memoryview]) -> bytes:
+    """Return the packed list of packed values: to unpack that is quicker than one by one."""
+    return b"\xdd" + len(packed).to_bytes(4, "big") + b"".join(packed)
 
 
 def unpack_metadata(records: Sequence[bytes]) -> list[Metadata | None]:
     """Return the metadata of packed records; a removed row's record has none."""
-    body = b"\xdd" + len(records).to_bytes(4, "big") + b"".join(records)  # one array of them all
     try:
-        unpacked = msgpack.unpackb(body, ext_hook=_ext_hook)
+        unpacked = msgpack.unpackb(_array(records), ext_hook=_ext_hook)
         return [None if record is None else record[2] for record in unpacked]
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise CorruptIndexError(f"checksummed records cannot be read: {error}") from error
