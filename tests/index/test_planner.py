@@ -218,11 +218,12 @@ def test_batches_are_cut_where_candidates_are_many(
     index.remove(range(0, ROWS, 5))
     asked = [{"k": 10}, {"k": 30, "where": {"u": {"$lt": 0.6}}}, {"k": 10, "where": {"side": True}}]
     whole = [index.search_arrays(queries, **options) for options in asked]
-    monkeypatch.setattr(carry_out, "_CANDIDATES", 3000)
-    for options, (ids, scores) in zip(asked, whole, strict=True):
-        cut = index.search_arrays(queries, **options)
-        np.testing.assert_array_equal(cut[0], ids)
-        np.testing.assert_array_equal(cut[1], scores)
+    for limit, value in (("_CANDIDATES", 3000), ("_PIECE", 7)):
+        monkeypatch.setattr(carry_out, limit, value)
+        for options, (ids, scores) in zip(asked, whole, strict=True):
+            cut = index.search_arrays(queries, **options)
+            np.testing.assert_array_equal(cut[0], ids)
+            np.testing.assert_array_equal(cut[1], scores)
 
 
 def test_routes_are_cleared_while_others_look_at_them(

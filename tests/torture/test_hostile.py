@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from tests.torture import fuzz, hostile
 from tests.torture.samples import QUERIES, WHERE, ask, copied, make_full, names, rows
 from tests.torture.targets import TARGETS
 from vecindex import VectorIndex
-from vecindex.errors import CorruptIndexError, EmbedderError, InputError
+from vecindex.errors import CorruptIndexError, EmbedderError, InputError, MetadataError
+from vecindex.store.codec import RecordPacker, unpack_record
+from vecindex.store.untrusted import admit_record
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,22 @@ def test_depth(tmp_path: Path, depth: int) -> None:
     else:
         with pytest.raises(CorruptIndexError, match=r"log-1.vxl is damaged at offset 0"):
             untrusted(path)
+
+
+@pytest.mark.parametrize("end", [b"\x01", b"\x80", b"\x90"])
+def test_what_is_let_in_could_have_been_written(end: bytes) -> None:
+    """The innermost value is a number, an empty dict or an empty list."""
+    let_in, written = [], []
+    for depth in range(60, 70):
+        record = b"\x93\xa1a\xc0" + b"\x81\xa1k" * depth + end
+        with suppress(ValueError):
+            admit_record(record)
+            let_in.append(depth)
+        with suppress(MetadataError):
+            RecordPacker().pack(0, "a", None, unpack_record(record).metadata)
+            written.append(depth)
+    assert let_in == written
+    assert len(written) in (5, 6)
 
 
 CHILD = """

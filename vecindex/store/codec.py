@@ -17,7 +17,8 @@ from vecindex.results import Id, Metadata, Record
 DATETIME_EXT = 1
 """msgpack extension type of a datetime: ISO 8601 text, so that offset and microseconds stay."""
 
-_MAX_DEPTH = 64
+MAX_DEPTH = 64
+"""How deep metadata may be nested."""
 _LEAVES = {str, int, float, bool, type(None)}  # what needs no look inside; most values are these
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what msgpack can hold
 DEAD_RECORD = msgpack.packb(None)
@@ -108,8 +109,8 @@ def _plain(metadata: Sequence[Metadata | None]) -> bool:
 
 def _check_keys(row: int, value: Any, path: str, depth: int) -> None:
     """Raise unless every key of nested dicts is a str and nesting is sane."""
-    if depth > _MAX_DEPTH:
-        raise MetadataError(f"row {row}: {path} is nested more than {_MAX_DEPTH} deep")
+    if depth > MAX_DEPTH:
+        raise MetadataError(f"row {row}: {path} is nested more than {MAX_DEPTH} deep")
     keyed = isinstance(value, Mapping)
     for key, inner in value.items() if keyed else enumerate(value):
         if keyed and not isinstance(key, str):

@@ -24,14 +24,13 @@ from vecindex.arrays import BoolArray, Float32Array
 from vecindex.errors import CorruptIndexError, SpecError
 from vecindex.results import Id
 from vecindex.spec import spec_from_dict
-from vecindex.store.codec import DEAD_RECORD, unpack_fields
+from vecindex.store.codec import DEAD_RECORD, MAX_DEPTH, unpack_fields
 from vecindex.store.files import BLOCK_BYTES, Directory, FileEntry
 from vecindex.store.frames import PUT, REMOVE, Frame, well_formed
 from vecindex.store.manifest import Manifest
 from vecindex.store.segment import Segment
 from vecindex.store.state import State
 
-_MAX_DEPTH = 64  # of metadata: what can be written
 _MOST_DIM = 1 << 16
 _INTS = range(-(2**63), 2**63)
 _LENGTH_ERROR = 1e-3  # of a unit row's squared length; float32 leaves some 1e-6
@@ -260,9 +259,12 @@ def _is_id(value: Any) -> bool:
 
 def _admit_values(values: Sequence[Any]) -> None:
     """Go down level by level, so that no depth is too deep for the check itself."""
-    for _ in range(_MAX_DEPTH + 2):
+    depth = 0
+    while values:
         below: list[Any] = []
         for value in values:
+            if isinstance(value, dict | list) and depth > MAX_DEPTH:
+                raise ValueError(f"its metadata is nested more than {MAX_DEPTH} deep")
             if isinstance(value, dict):
                 if set(map(type, value)) - {str}:
                     raise ValueError("a key of its metadata is no text")
@@ -271,7 +273,5 @@ def _admit_values(values: Sequence[Any]) -> None:
                 below.extend(value)
             elif type(value) not in _LEAVES:
                 raise ValueError(f"its metadata holds a {type(value).__name__}")
-        if not below:
-            return
         values = below
-    raise ValueError(f"its metadata is nested more than {_MAX_DEPTH} deep")
+        depth += 1
