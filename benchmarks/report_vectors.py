@@ -147,17 +147,19 @@ def spread(figures: list[float]) -> str:
 def _builds(libraries: dict[str, Any]) -> list[str]:
     lines = [
         "Building with all cores, and what it takes (MB of the saved index, without its float32 rows where they are apart; "
-        "growth of the process's memory by the build):",
+        "growth of the process's memory by the build; milliseconds in which another process opens what was saved and answers "
+        "a first query, imports and the disk left out):",
         "",
-        "| library | how | build s | of it | saved MB | without rows MB | resident MB | anonymous MB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| library | how | build s | of it | saved MB | without rows MB | resident MB | anonymous MB | open, first query ms |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in libraries.items():
         parts = ", ".join(f"{part} {seconds:.3g}" for part, seconds in entry["parts_s"].items())
         size = entry["size_bytes"]
         lines.append(
             f"| {name} {_versions(entry)} | {entry['note']} | {spread(entry['build_s'])} | {parts} | "
-            f"{size['index'] / 1e6:.1f} | {size['structure'] / 1e6:.1f} | {entry['resident_mb']:.0f} | {entry['anonymous_mb']:.0f} |"
+            f"{size['index'] / 1e6:.1f} | {size['structure'] / 1e6:.1f} | {entry['resident_mb']:.0f} | {entry['anonymous_mb']:.0f} | "
+            f"{spread(entry['open_ms']) if 'open_ms' in entry else ''} |"
         )
     return [*lines, ""]
 

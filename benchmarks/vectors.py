@@ -29,6 +29,9 @@ from benchmarks.peers import names
 from benchmarks.timing import gather, short
 from benchmarks.truth import K, kth_scores, recall
 
+OPENED = 3
+"""Processes that open a saved index, which was written just before: its file is in memory."""
+
 ENOUGH = 0.9995
 """Of a ladder whose recall only rises, the settings after the first one this good are left out."""
 
@@ -67,7 +70,18 @@ class Contest:
         entry = {name: [short(run[name]) for run in runs] for name in ("build_s",)}
         entry |= {name: short(runs[0][name]) for name in ("resident_mb", "anonymous_mb")}
         entry["parts_s"] = {name: short(value) for name, value in runs[0]["parts_s"].items()}
-        return entry | child.ask("facts", folder=place)
+        entry |= child.ask("facts", folder=place)
+        entry["open_ms"] = [self._opened(library, place, paths["queries"]) for _ in range(OPENED)]
+        return entry
+
+    def _opened(self, library: str, place: str, queries: str) -> float:
+        """Return the milliseconds in which a fresh process opens what was saved and searches it."""
+        child = Child("benchmarks.vectors_worker", self.python)
+        try:
+            child.ask("hello", library=library)
+            return short(child.ask("opened", folder=place, queries=queries))
+        finally:
+            child.close()
 
     def _answered(self, child: Child, entry: dict[str, Any]) -> list[dict[str, Any]]:
         kept: list[dict[str, Any]] = []

@@ -62,6 +62,7 @@ def test_every_setting_has_a_figure_of_every_repeat(results):
     result = read(results, "vectors")
     for name, entry in result["libraries"].items():
         assert entry["build_s"][0] > 0 and entry["size_bytes"]["index"] > 0, name
+        assert len(entry["open_ms"]) == vectors.OPENED and min(entry["open_ms"]) > 0, name
         for row in entry["settings"]:
             assert len(row["p50_ms"]) == len(row["p99_ms"]) == 2, (name, row)
             assert 0 < row["p50_ms"][0] <= row["p95_ms"][0] <= row["p99_ms"][0], (name, row)

@@ -12,6 +12,9 @@ from vecindex.arrays import Float32Array
 Setting = dict[str, Any]
 Ask = Callable[[Float32Array], Sequence[int]]
 
+SAVED = "saved"
+"""The name of the saved index, a file or a folder."""
+
 EF = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384,
       448, 512, 640, 768, 1024)  # fmt: skip
 """Candidates kept while walking a graph, dense enough for every graph to be at its own best."""
@@ -42,8 +45,12 @@ class Peer(ABC):
         """Return the function that is timed: a query of shape (1, dim) in, row numbers out."""
 
     @abstractmethod
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Return the bytes of the saved index: `index`, and `structure` without float32 rows."""
+    def save(self, folder: Path) -> dict[str, int]:
+        """Save the index as `saved`; return bytes: `index`, and `structure` without float32 rows."""
+
+    @abstractmethod
+    def load(self, folder: Path, dim: int) -> None:
+        """Open what `save` wrote, in another process, as somebody would who wants to search it."""
 
     def describe(self, setting: Setting) -> str:
         """Return how such a search is carried out, if there is more to say than the setting."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import faiss
 
-from benchmarks.peers.base import EF, Ask, Peer, Setting
+from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting
+from benchmarks.timing import folder_bytes
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
 
@@ -16,10 +17,15 @@ class _Faiss(Peer):
     packages = ("faiss-cpu",)
     index: Any = None
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Bytes that `write_index` would write."""
-        size = len(faiss.serialize_index(self.index))
+    def save(self, folder: Path) -> dict[str, int]:
+        """One file."""
+        faiss.write_index(self.index, str(folder / SAVED))
+        size = folder_bytes(folder / SAVED)
         return {"index": size, "structure": size}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """Into memory, its default."""
+        self.index = faiss.read_index(str(folder / SAVED))
 
     def _searcher(self, params: Any) -> Ask:
         faiss.omp_set_num_threads(1)

@@ -8,7 +8,8 @@ from typing import Any
 import hnswlib
 import numpy as np
 
-from benchmarks.peers.base import EF, Ask, Peer, Setting
+from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting
+from benchmarks.timing import folder_bytes
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
 
@@ -40,7 +41,13 @@ class HnswlibPeer(Peer):
         index = self.index
         return lambda query: index.knn_query(query, k=K, num_threads=1)[0][0]
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Bytes that `save_index` writes."""
-        size = int(self.index.index_file_size())
+    def save(self, folder: Path) -> dict[str, int]:
+        """One file."""
+        self.index.save_index(str(folder / SAVED))
+        size = folder_bytes(folder / SAVED)
         return {"index": size, "structure": size}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """Into memory."""
+        self.index = hnswlib.Index(space="ip", dim=dim)
+        self.index.load_index(str(folder / SAVED))

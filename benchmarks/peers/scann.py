@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from scann import scann_ops_pybind
 
-from benchmarks.peers.base import Ask, Peer, Setting
+from benchmarks.peers.base import SAVED, Ask, Peer, Setting
 from benchmarks.timing import folder_bytes
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
@@ -65,11 +64,14 @@ class ScannPeer(Peer):
             query[0], K, pre_reorder_num_neighbors=reorder, leaves_to_search=leaves
         )[0]
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Bytes that `serialize` writes; the float32 rows are a file of their own there."""
-        path = folder / "saved"
+    def save(self, folder: Path) -> dict[str, int]:
+        """A folder, in which the float32 rows are a file of their own."""
+        path = folder / SAVED
         path.mkdir()
         self.searcher_.serialize(str(path))
         size, rows = folder_bytes(path), folder_bytes(path / "dataset.npy")
-        shutil.rmtree(path)
         return {"index": size, "structure": size - rows}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """Into memory."""
+        self.searcher_ = scann_ops_pybind.load_searcher(str(folder / SAVED))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from usearch.index import Index
 
-from benchmarks.peers.base import EF, Ask, Peer, Setting
+from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting
 from benchmarks.timing import folder_bytes
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
@@ -44,10 +44,12 @@ class UsearchPeer(Peer):
         index = self.index
         return lambda query: index.search(query[0], K, threads=1).keys
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Bytes that `save` writes."""
-        path = folder / "saved"
-        self.index.save(str(path))
-        size = folder_bytes(path)
-        path.unlink()
+    def save(self, folder: Path) -> dict[str, int]:
+        """One file."""
+        self.index.save(str(folder / SAVED))
+        size = folder_bytes(folder / SAVED)
         return {"index": size, "structure": size}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """As a view of the file."""
+        self.index = Index.restore(str(folder / SAVED), view=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.base import Ask, Peer, Setting
+from benchmarks.peers.base import SAVED, Ask, Peer, Setting
 from benchmarks.truth import K
 from vecindex import VectorIndex
 from vecindex.arrays import Float32Array
@@ -36,7 +36,7 @@ class VecindexPeer(Peer):
         if self.index is not None:
             self.index.close()
         start = time.perf_counter()
-        path = folder / "index.vx"
+        path = folder / SAVED
         with VectorIndex.create(path, spec=self.spec, maintenance="manual") as index:
             for first in range(0, len(rows), _BATCH):
                 part = rows[first : first + _BATCH]
@@ -68,11 +68,15 @@ class VecindexPeer(Peer):
 
         return ask
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """The whole directory, and the structure's files."""
-        files = [path for path in (folder / "index.vx").iterdir() if path.is_file()]
+    def save(self, folder: Path) -> dict[str, int]:
+        """It is there already: the whole directory, and the structure's files."""
+        files = [path for path in (folder / SAVED).iterdir() if path.is_file()]
         structure = sum(path.stat().st_size for path in files if path.name.startswith("structure"))
         return {"index": sum(path.stat().st_size for path in files), "structure": structure}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """Mapped, read-only."""
+        self.index = VectorIndex.open(folder / SAVED)
 
     def describe(self, setting: Setting) -> str:
         """Return the plan."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import voyager
 
-from benchmarks.peers.base import EF, Ask, Peer, Setting
+from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting
 from benchmarks.timing import folder_bytes
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
@@ -45,10 +45,12 @@ class VoyagerPeer(Peer):
         index, ef = self.index, setting["query_ef"]
         return lambda query: index.query(query[0], k=K, query_ef=ef)[0]
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Bytes that `save` writes."""
-        path = folder / "saved"
-        self.index.save(str(path))
-        size = folder_bytes(path)
-        path.unlink()
+    def save(self, folder: Path) -> dict[str, int]:
+        """One file."""
+        self.index.save(str(folder / SAVED))
+        size = folder_bytes(folder / SAVED)
         return {"index": size, "structure": size}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """Into memory."""
+        self.index = voyager.Index.load(str(folder / SAVED))

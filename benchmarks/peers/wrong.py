@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.base import Ask, Peer, Setting
+from benchmarks.peers.base import SAVED, Ask, Peer, Setting
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
 
@@ -37,6 +37,12 @@ class WrongPeer(Peer):
 
         return ask
 
-    def size_bytes(self, folder: Path) -> dict[str, int]:
-        """Nothing is saved."""
+    def save(self, folder: Path) -> dict[str, int]:
+        """The rows."""
+        with (folder / SAVED).open("wb") as file:
+            np.save(file, self.rows)
         return {"index": 1, "structure": 1}
+
+    def load(self, folder: Path, dim: int) -> None:
+        """The rows."""
+        self.rows = np.load(folder / SAVED)
