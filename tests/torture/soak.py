@@ -35,6 +35,7 @@ until all of them have had their largest fold, and only then memory can be seen 
 _STUCK_S = 120  # in which a thread does nothing, though its process sleeps
 _LOOK_S = 0.5
 _WARM = 4 * len(soak_reader.CHECKS)
+_FILLED = 2 * GROUPS  # operations before it begins: in the third round there are adds, too
 _KEPT_SAMPLES = 40
 _SHARE = 0.2
 
@@ -100,10 +101,10 @@ class Soak:
 
     def _fill(self) -> None:
         with VectorIndex.create(self.path, dim=DIM, spec=self.report.spec) as index:
-            for number in range(1, GROUPS + 1):
-                index.upsert(**self._world.arguments(number))
+            for number in range(1, _FILLED + 1):
+                self._world.carry_out(index, number)
             index.optimize()
-        self._board[Board.STARTED] = self._board[Board.ACKNOWLEDGED] = GROUPS
+        self._board[Board.STARTED] = self._board[Board.ACKNOWLEDGED] = _FILLED
 
     def run(self) -> Report:
         """Let it run; raise `AssertionError` at whatever is wrong."""

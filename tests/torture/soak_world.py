@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vecindex import Record
+from vecindex import Record, VectorIndex
 
 from .growth import of_this_process
 
@@ -91,6 +91,18 @@ class World:
             metadata = [*metadata, {"group": -1, "by": number}]
             vectors = np.concatenate([vectors, [self.counter_vector]])
         return {"ids": ids, "texts": texts, "metadata": metadata, "vectors": vectors}
+
+    def carry_out(self, index: VectorIndex, number: int) -> None:
+        """Do an operation."""
+        kind, group = self.kind(number), self.group(number)
+        if kind == "remove":
+            by_filter = number % 3 == 0
+            removed = (
+                index.remove(where={"group": group}) if by_filter else index.remove(self.ids(group))
+            )
+            assert removed == len(self.ids(group))
+        else:
+            getattr(index, kind)(**self.arguments(number))
 
     # -- what is seen -----------------------------------------------------------------------
 

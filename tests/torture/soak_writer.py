@@ -86,20 +86,9 @@ class Writer:
     def _operate(self) -> None:
         number = self._board[Board.ACKNOWLEDGED] + 1
         self._board[Board.STARTED] = number
-        kind = self._world.kind(number)
-        if kind == "remove":
-            ids = self._world.ids(self._world.group(number))
-            by_filter = number % 3 == 0
-            removed = (
-                self._index.remove(where={"group": self._world.group(number)})
-                if by_filter
-                else self._index.remove(ids)
-            )
-            assert removed == len(ids)
-        else:
-            getattr(self._index, kind)(**self._world.arguments(number))
+        self._world.carry_out(self._index, number)
         self._board[Board.ACKNOWLEDGED] = number
-        self._count(f"{kind}s")
+        self._count(f"{self._world.kind(number)}s")
 
     def _compact(self) -> None:
         self._index.compact()

@@ -35,10 +35,7 @@ def world_and_index(tmp_path: Path):
     world = World(5)
     with VectorIndex.create(tmp_path / "x.vx", spec="flat", dim=DIM, durability="os") as index:
         for number in range(1, 300):
-            if world.kind(number) == "remove":
-                index.remove(world.ids(world.group(number)))
-            else:
-                getattr(index, world.kind(number))(**world.arguments(number))
+            world.carry_out(index, number)
             if number % 50 == 0:
                 assert world.state(index.scan(vectors=True)) == number
                 assert world.count(number) == len(index)
