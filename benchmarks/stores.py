@@ -13,6 +13,7 @@ different things. Rows whose text is not their own count as not found.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -54,6 +55,7 @@ class Trial:
         try:
             entry = child.ask("hello", store=store)
             say(f"{store}: loading")
+            os.sync()  # or the first one's syncs wait for the rows that were just written
             figures = child.ask(
                 "load", rows=str(self.folder / "rows.npy"), folder=str(self.folder / store)
             )
