@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import folder_bytes
 from vecindex.arrays import Float32Array
 
 Setting = dict[str, Any]
@@ -18,6 +19,12 @@ SAVED = "saved"
 EF = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384,
       448, 512, 640, 768, 1024)  # fmt: skip
 """Candidates kept while walking a graph, dense enough for every graph to be at its own best."""
+
+
+def saved_whole(folder: Path) -> dict[str, int]:
+    """Return what `Peer.save` returns where the rows are part of the one file."""
+    size = folder_bytes(folder / SAVED)
+    return {"index": size, "structure": size}
 
 
 class Peer(ABC):

@@ -7,8 +7,7 @@ from typing import Any
 
 import faiss
 
-from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting
-from benchmarks.timing import folder_bytes
+from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting, saved_whole
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
 
@@ -20,8 +19,7 @@ class _Faiss(Peer):
     def save(self, folder: Path) -> dict[str, int]:
         """One file."""
         faiss.write_index(self.index, str(folder / SAVED))
-        size = folder_bytes(folder / SAVED)
-        return {"index": size, "structure": size}
+        return saved_whole(folder)
 
     def load(self, folder: Path, dim: int) -> None:
         """Into memory, its default."""

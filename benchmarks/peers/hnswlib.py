@@ -8,8 +8,7 @@ from typing import Any
 import hnswlib
 import numpy as np
 
-from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting
-from benchmarks.timing import folder_bytes
+from benchmarks.peers.base import EF, SAVED, Ask, Peer, Setting, saved_whole
 from benchmarks.truth import K
 from vecindex.arrays import Float32Array
 
@@ -44,8 +43,7 @@ class HnswlibPeer(Peer):
     def save(self, folder: Path) -> dict[str, int]:
         """One file."""
         self.index.save_index(str(folder / SAVED))
-        size = folder_bytes(folder / SAVED)
-        return {"index": size, "structure": size}
+        return saved_whole(folder)
 
     def load(self, folder: Path, dim: int) -> None:
         """Into memory."""
