@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from vecindex.errors import SpecError
 
-CODES = ("float32", "bf16", "sq8", "pq4")
-"""How a structure holds rows: as they are; 2 bytes or 1 byte a dimension; 4 bits for each four."""
+CODES = ("float32", "bf16", "sq8", "sq4", "pq4")
+"""How a structure holds rows: as they are; 2 bytes, 1 byte or 4 bits a dimension; 4 bits for each
+four."""
 
 
 def _check_positive(owner: object, *names: str) -> None:
@@ -48,7 +49,7 @@ class FlatSpec:
 
     def __post_init__(self) -> None:
         """Check the value."""
-        _check_codes(self, *CODES)
+        _check_codes(self, "float32", "bf16", "sq8", "pq4")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class HnswSpec:
         Candidates kept while linking a row. More: a better graph, a longer build.
     codes : str
         What the walk measures distances with: `"float32"`, the stored vectors themselves;
-        `"bf16"` or `"sq8"`, codes of the graph's own, whose candidates are scored again.
+        `"bf16"`, `"sq8"` or `"sq4"`, codes of the graph's own, of 16, 8 or 4 bits a dimension,
+        whose candidates are scored again.
 
     References
     ----------
@@ -79,7 +81,7 @@ class HnswSpec:
     def __post_init__(self) -> None:
         """Check the values."""
         _check_positive(self, "m", "ef_construction")
-        _check_codes(self, "float32", "bf16", "sq8")
+        _check_codes(self, "float32", "bf16", "sq8", "sq4")
         if self.m < 2:
             raise SpecError(f"HnswSpec.m must be >= 2, not {self.m}")
 
@@ -104,7 +106,7 @@ class IvfSpec:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _check_codes(self, *CODES)
+        _check_codes(self, "float32", "bf16", "sq8", "pq4")
         if self.nlist is not None:
             _check_positive(self, "nlist")
 

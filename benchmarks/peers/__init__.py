@@ -14,6 +14,7 @@ VECINDEX_SPECS = (
     "hnsw",
     "hnsw/bf16",
     "hnsw/sq8",
+    "hnsw/sq4",
     "auto",
 )
 """Specs of vecindex that are measured; one that it does not know is listed as skipped."""

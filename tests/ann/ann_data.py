@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vecindex.ann import Structure, drop_repeats, exact_search, score_rows, slots_for, top_k, write
+from vecindex.ann import Structure, exact_search, score_rows, slots_for, top_k, write
 from vecindex.arrays import (
     BoolArray,
     Float32Array,
@@ -39,7 +39,7 @@ SPECS: dict[str, StructureSpec] = {
     spec_name(spec): spec
     for spec in (
         *(FlatSpec(codes) for codes in ("bf16", "sq8", "pq4")),
-        *(HnswSpec(6, 40, codes) for codes in ("float32", "bf16", "sq8")),
+        *(HnswSpec(6, 40, codes) for codes in ("float32", "bf16", "sq8", "sq4")),
         *(IvfSpec(codes=codes) for codes in ("float32", "bf16", "sq8", "pq4")),
     )
 }
@@ -56,7 +56,7 @@ CASES = [
 
 def generous(spec: StructureSpec) -> Params:
     """Return parameters with which every structure finds nearly everything in `ROWS` rows."""
-    rescore = {"float32": None, "bf16": 3, "sq8": 4, "pq4": 80}[spec.codes]
+    rescore = {"float32": None, "bf16": 3, "sq8": 4, "sq4": 8, "pq4": 80}[spec.codes]
     if isinstance(spec, FlatSpec):
         return FlatParams(rescore)
     return HnswParams(128, rescore) if isinstance(spec, HnswSpec) else IvfParams(32, rescore)
@@ -126,8 +126,6 @@ def answer(
     """Return a structure's canonical scores and rows, as the index gets them."""
     slots = slots_for(structure.codes, params, k)
     rows = structure.find(queries, slots, params)
-    if structure.repeats:
-        rows = drop_repeats(rows)
     return top_k(score_rows(matrix, queries, rows), rows, k)
 
 

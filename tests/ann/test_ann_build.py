@@ -106,7 +106,7 @@ def test_extension(plain: Case, loaded: bool, mapped: Mapper, reloaded: Loader) 
     )
 
 
-@pytest.mark.parametrize("codes", ["float32", "bf16"])
+@pytest.mark.parametrize("codes", ["float32", "bf16", "sq4"])
 def test_extension_of_a_graph_keeps_its_links(
     codes: str, mapped: Mapper, vectors: MappedRows
 ) -> None:

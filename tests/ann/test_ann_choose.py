@@ -101,7 +101,7 @@ def chosen(
 def verdicts(choice: Choice) -> dict[str, str]:
     """Return the verdicts by structure, after checking that each was recorded once."""
     names = [tried.spec for tried in choice.tried]
-    assert sorted(names) == ["flat", "flat/pq4", "hnsw/bf16", "ivf/pq4"]
+    assert sorted(names) == ["flat", "flat/pq4", "hnsw/sq4", "ivf/pq4"]
     assert names[0] == spec_name(choice.spec)
     found = {tried.spec: tried.verdict for tried in choice.tried}
     assert all(found.values())
@@ -112,14 +112,14 @@ def verdicts(choice: Choice) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("flat", "ivf", "graph", "winner"),
     [
-        (2.0, 1.0, 0.5, "hnsw/bf16"),
+        (2.0, 1.0, 0.5, "hnsw/sq4"),
         (2.0, 1.0, 1.5, "ivf/pq4"),
         (1.0, 2.0, 3.0, "flat/pq4"),
         (20.0, 30.0, 40.0, "flat"),
         (1.0, 0.95, 3.0, "flat/pq4"),  # not clearly faster: the simpler one stays
         (1.0, 0.89, 3.0, "ivf/pq4"),
         (9.5, 9.5, 9.5, "flat"),
-        (20.0, 5.0, 3.0, "hnsw/bf16"),
+        (20.0, 5.0, 3.0, "hnsw/sq4"),
     ],
 )
 def test_the_fastest_wins(
@@ -130,7 +130,7 @@ def test_the_fastest_wins(
     vectors: MappedRows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World({"flat/pq4": Made(flat), "ivf/pq4": Made(ivf), "hnsw/bf16": Made(graph)})
+    world = World({"flat/pq4": Made(flat), "ivf/pq4": Made(ivf), "hnsw/sq4": Made(graph)})
     choice = chosen(monkeypatch, world, vectors)
     found = verdicts(choice)
     assert spec_name(choice.spec) == winner
@@ -150,7 +150,7 @@ def test_the_fastest_wins(
 
 
 def test_nothing_meets_the_target(vectors: MappedRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(dict.fromkeys(("flat/pq4", "ivf/pq4", "hnsw/bf16"), Made(0.1, bound=0.94)))
+    world = World(dict.fromkeys(("flat/pq4", "ivf/pq4", "hnsw/sq4"), Made(0.1, bound=0.94)))
     choice = chosen(monkeypatch, world, vectors)
     found = verdicts(choice)
     assert choice.spec == FlatSpec()
@@ -162,7 +162,7 @@ def test_nothing_meets_the_target(vectors: MappedRows, monkeypatch: pytest.Monke
 
 
 def test_a_bound_that_just_suffices(vectors: MappedRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(dict.fromkeys(("flat/pq4", "ivf/pq4", "hnsw/bf16"), Made(0.1, bound=0.95)))
+    world = World(dict.fromkeys(("flat/pq4", "ivf/pq4", "hnsw/sq4"), Made(0.1, bound=0.95)))
     assert chosen(monkeypatch, world, vectors).spec == FlatSpec("pq4")
 
 
@@ -171,14 +171,14 @@ def test_too_much_memory(vectors: MappedRows, monkeypatch: pytest.MonkeyPatch) -
         {
             "flat/pq4": Made(5.0, size=100),
             "ivf/pq4": Made(1.0, size=101),
-            "hnsw/bf16": Made(0.7, size=5000),
+            "hnsw/sq4": Made(0.7, size=5000),
         }
     )
     choice = chosen(monkeypatch, world, vectors, budget=OptimizeBudget(memory_bytes=100))
     found = verdicts(choice)
     assert choice.spec == FlatSpec("pq4")
     assert found["ivf/pq4"] == "101 bytes, over the budget of 100"
-    assert "5,000 bytes" in found["hnsw/bf16"]
+    assert "5,000 bytes" in found["hnsw/sq4"]
 
 
 def test_too_long_a_build(vectors: MappedRows, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,18 +186,18 @@ def test_too_long_a_build(vectors: MappedRows, monkeypatch: pytest.MonkeyPatch) 
         {
             "flat/pq4": Made(5.0, build_s=10.0),
             "ivf/pq4": Made(1.0, build_s=10.1),
-            "hnsw/bf16": Made(0.7, build_s=10.5, sample_s=0.1),  # the estimate was too low
+            "hnsw/sq4": Made(0.7, build_s=10.5, sample_s=0.1),  # the estimate was too low
         }
     )
     choice = chosen(monkeypatch, world, vectors, budget=OptimizeBudget(build_s=10))
     found = verdicts(choice)
     assert choice.spec == FlatSpec("pq4")
     assert found["ivf/pq4"] == "given up after the 10 s of the budget"
-    assert found["hnsw/bf16"] == "given up after the 10 s of the budget"
+    assert found["hnsw/sq4"] == "given up after the 10 s of the budget"
     world.polls = False  # a build may end before it looks at the clock again
     found = verdicts(chosen(monkeypatch, world, vectors, budget=OptimizeBudget(build_s=10)))
     assert found["ivf/pq4"] == "built in 10.1 s, over the budget of 10 s"
-    assert found["hnsw/bf16"] == "built in 10.5 s, over the budget of 10 s"
+    assert found["hnsw/sq4"] == "built in 10.5 s, over the budget of 10 s"
 
 
 def test_a_graph_is_built_only_if_the_estimate_fits(
@@ -206,15 +206,15 @@ def test_a_graph_is_built_only_if_the_estimate_fits(
     growth = ROWS / 4096 * np.log(ROWS + 1) / np.log(4097)
     for share, fits in ((0.99, True), (1.01, False)):
         graph = Made(0.1, sample_s=share * 30 / growth)
-        world = World({"flat/pq4": Made(2.0), "ivf/pq4": Made(3.0), "hnsw/bf16": graph})
+        world = World({"flat/pq4": Made(2.0), "ivf/pq4": Made(3.0), "hnsw/sq4": graph})
         choice = chosen(monkeypatch, world, vectors, budget=OptimizeBudget(build_s=30))
         found = verdicts(choice)
-        assert ("hnsw/bf16", 4096) in world.built
-        assert (("hnsw/bf16", ROWS) in world.built) == fits
+        assert ("hnsw/sq4", 4096) in world.built
+        assert (("hnsw/sq4", ROWS) in world.built) == fits
         assert isinstance(choice.spec, HnswSpec if fits else FlatSpec)
         if not fits:
-            assert found["hnsw/bf16"].startswith("not built: it would take about 30 s, over the")
-            graph_tried = next(tried for tried in choice.tried if tried.spec == "hnsw/bf16")
+            assert found["hnsw/sq4"].startswith("not built: it would take about 30 s, over the")
+            graph_tried = next(tried for tried in choice.tried if tried.spec == "hnsw/sq4")
             assert (graph_tried.build_s, graph_tried.latency_ms) == (None, None)
 
 
@@ -226,18 +226,18 @@ def test_a_graph_is_not_tried_where_it_gains_little(
         (0.51, None, True),
         (0.5, OptimizeBudget(), True),
     ):
-        world = World({"flat/pq4": Made(latency), "ivf/pq4": Made(latency), "hnsw/bf16": Made(0.1)})
+        world = World({"flat/pq4": Made(latency), "ivf/pq4": Made(latency), "hnsw/sq4": Made(0.1)})
         choice = chosen(monkeypatch, world, vectors, budget=budget)
         found = verdicts(choice)
-        assert (("hnsw/bf16", 4096) in world.built) == tried
+        assert (("hnsw/sq4", 4096) in world.built) == tried
         assert isinstance(choice.spec, HnswSpec) == tried
         if not tried:
-            assert "give a budget" in found["hnsw/bf16"]
+            assert "give a budget" in found["hnsw/sq4"]
 
 
 def test_progress_threads_and_stop(vectors: MappedRows, monkeypatch: pytest.MonkeyPatch) -> None:
     def world() -> World:
-        return World({"flat/pq4": Made(1.0), "ivf/pq4": Made(0.8), "hnsw/bf16": Made(0.7)})
+        return World({"flat/pq4": Made(1.0), "ivf/pq4": Made(0.8), "hnsw/sq4": Made(0.7)})
 
     seen: list[tuple[int, int]] = []
     looks = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from ann_data import (
     read_mapped,
 )
 
-from vecindex.ann import hnsw, load, native, write
+from vecindex.ann import flat_codes, hnsw, load, native, write
 from vecindex.ann.flat_codes import FlatSq
 from vecindex.ann.hnsw import Hnsw
 from vecindex.ann.ivf import IvfSq
@@ -29,7 +30,7 @@ from vecindex.ann.ivf_pq import IvfPq
 from vecindex.ann.native import faiss, flat_view
 from vecindex.arrays import HEADER_BYTES, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
-from vecindex.spec import FlatSpec, HnswSpec
+from vecindex.spec import FlatSpec, HnswSpec, StructureSpec
 
 
 def test_round_trip(case: Case, reloaded: Loader) -> None:
@@ -230,13 +231,16 @@ def test_a_graph_with_its_own_vectors_or_metric(mapped: Mapper) -> None:
         load(HnswSpec(), native.to_bytes(other, faiss.IO_FLAG_SKIP_STORAGE), vectors)
 
 
-@pytest.mark.parametrize("codes", ["bf16", "sq8"])
+@pytest.mark.parametrize("codes", ["bf16", "sq8", "sq4"])
 def test_codes_of_another_metric(codes: str, mapped: Mapper) -> None:
     vectors = mapped(clustered(50, seed=3))
-    kind = {"bf16": faiss.ScalarQuantizer.QT_bf16, "sq8": faiss.ScalarQuantizer.QT_8bit}[codes]
+    kind = flat_codes.QUANTIZERS[codes]
     flat = faiss.IndexScalarQuantizer(DIM, kind, faiss.METRIC_L2)
     graph = faiss.IndexHNSWSQ(DIM, kind, 4, faiss.METRIC_L2)
-    for index, spec in ((flat, FlatSpec(codes)), (graph, HnswSpec(codes=codes))):
+    cases: list[tuple[Any, StructureSpec]] = [(graph, HnswSpec(codes=codes))]
+    if codes != "sq4":
+        cases.append((flat, FlatSpec(codes)))
+    for index, spec in cases:
         index.train(vectors.rows)
         index.add(vectors.rows)
         with pytest.raises(CorruptIndexError):

@@ -14,7 +14,7 @@ from vecindex.spec import HnswParams, HnswSpec
 GRAPHS = [name for name in SPECS if name.startswith("hnsw")]
 
 
-@pytest.mark.parametrize("codes", ["float32", "bf16", "sq8"])
+@pytest.mark.parametrize("codes", ["float32", "bf16", "sq8", "sq4"])
 def test_a_held_out_row_is_as_hard_as_a_new_query(codes: str, mapped: Mapper) -> None:
     every = clustered(6000, seed=1)
     new, old = every[:500], every[500:]
@@ -39,7 +39,8 @@ def test_a_held_out_row_is_as_hard_as_a_new_query(codes: str, mapped: Mapper) ->
         naive.append(hits(structure.find(query, 11, params)[0], number))
         with holdout.hiding(number) as hidden:
             held.append(hits(hidden.find(query, 11, params)[0], number))
-    assert np.mean(naive) > truly + 0.07  # what the copy is for
+    # What the copy is for; of 4-bit codes, which rank the ten nearest less well, it shows less.
+    assert np.mean(naive) > truly + (0.05 if codes == "sq4" else 0.07)
     assert abs(np.mean(held) - truly) < 0.03
     np.testing.assert_array_equal(holdout.structure.find(new, 11, params), before)
     np.testing.assert_array_equal(structure.find(new, 11, params), before)

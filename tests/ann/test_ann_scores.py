@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from ann_data import DIM, SPECS, Builder, answer, clustered
 
-from vecindex.ann import score_rows, search_flat, top_k
+from vecindex.ann import compiled, score_rows, search_flat, top_k
 from vecindex.arrays import Float32Array, Int64Array
+
+
+@pytest.fixture(autouse=True, params=["compiled", "faiss"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score with what was compiled, and as where nothing was."""
+    if request.param == "faiss":
+        monkeypatch.setattr(compiled, "scores", None)
 
 
 def test_the_same_bits_from_every_structure(built: Builder) -> None:
@@ -75,6 +82,30 @@ def test_top_k_sorts_by_score_then_row(queries: int, width: int, values: int, k:
         by_row = np.empty(width, np.float32)
         by_row[rows[i]] = scores[i]
         np.testing.assert_array_equal(best[i], by_row[numbers[i]])
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("k", [1, 10, 60, 500, 4000])
+def test_a_row_that_stands_twice_counts_once(queries: int, k: int) -> None:
+    rng = np.random.default_rng(k)
+    twice = np.concatenate([np.arange(3000), np.arange(3000), np.full(3000, -1)])
+    rows = rng.permuted(np.tile(twice, (queries, 1)), axis=1)
+    values = (rng.integers(40, size=3000) / 40).astype(np.float32)
+    scores = np.where(rows >= 0, values[rows], -np.inf).astype(np.float32)
+    best, numbers = top_k(scores, rows, k)
+    assert best.shape == numbers.shape == (queries, k)
+    for mine, row, score in zip(numbers.tolist(), rows.tolist(), best, strict=True):
+        once = sorted({number for number in row if number >= 0}, key=lambda n: (-values[n], n))[:k]
+        assert mine == once + [-1] * (k - len(once))
+        np.testing.assert_array_equal(score[: len(once)], values[once])
+        assert np.isneginf(score[len(once) :]).all()
+
+
+def test_scores_stay_cosines() -> None:
+    row = np.full((1, 5), 1 / np.sqrt(5), np.float32) * np.float32(1 + 1e-6)
+    matrix = np.concatenate([row, -row])
+    scores = score_rows(matrix, row, np.array([[0, 1, -1]]))
+    assert scores.tolist() == [[1.0, -1.0, -np.inf]]
 
 
 def test_top_k_of_sorted_candidates() -> None:

@@ -21,7 +21,7 @@ from vecindex.results import Calibration
 from vecindex.store.manifest import read_manifest
 
 ROWS, DIM = 6000, 32
-SPECS = ("flat/pq4", "flat/sq8", "ivf/pq4", "ivf", "hnsw", "hnsw/bf16")
+SPECS = ("flat/pq4", "flat/sq8", "ivf/pq4", "ivf", "hnsw", "hnsw/bf16", "hnsw/sq4")
 TARGET = 0.9
 
 

@@ -21,7 +21,17 @@ from vecindex.index import maintenance
 
 CHILDREN = Path(__file__).parent / "children"
 DIM = 24
-SPECS = ["flat", "flat/sq8", "flat/pq4", "hnsw", "hnsw/bf16", "ivf", "ivf/pq4", "ivf/sq8"]
+SPECS = [
+    "flat",
+    "flat/sq8",
+    "flat/pq4",
+    "hnsw",
+    "hnsw/bf16",
+    "hnsw/sq4",
+    "ivf",
+    "ivf/pq4",
+    "ivf/sq8",
+]
 KEPT = [f"kept-{number:03d}" for number in range(120)]
 GONE = [f"gone-{number:03d}" for number in range(40)]
 

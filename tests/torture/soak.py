@@ -24,7 +24,7 @@ from . import growth, soak_reader, soak_writer
 from .results import Results
 from .soak_world import DIM, GROUPS, Board, World
 
-SPECS = ("ivf/pq4", "hnsw", "flat/pq4", "ivf", "hnsw/sq8")
+SPECS = ("ivf/pq4", "hnsw", "flat/pq4", "ivf", "hnsw/sq8", "hnsw/sq4")
 READERS = 4
 LIVES_ON = "reader 0"
 _ROOT = Path(__file__).parents[2]

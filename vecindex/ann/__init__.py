@@ -5,7 +5,7 @@ The only room that knows FAISS. It knows nothing of files, ids and texts: rows i
 
 from vecindex.ann.base import CALIBRATED_K, BuildInterrupted, Structure, slots_for
 from vecindex.ann.calibrate import calibrate
-from vecindex.ann.candidates import candidates_for, drop_repeats
+from vecindex.ann.candidates import candidates_for
 from vecindex.ann.choose import Choice, choose
 from vecindex.ann.exact import exact_search
 from vecindex.ann.flat import LiveMask, search_flat, search_rows
@@ -30,7 +30,6 @@ __all__ = [
     "calibrate",
     "candidates_for",
     "choose",
-    "drop_repeats",
     "exact_search",
     "in_pieces",
     "limit_threads",

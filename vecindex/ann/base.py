@@ -35,13 +35,14 @@ def wrong_params(kind: str, params: Params) -> SpecError:
     return SpecError(f"{kind} takes no {type(params).__name__}")
 
 
-DEFAULT_RESCORE = {"float32": 1, "bf16": 2, "sq8": 2, "pq4": 20}
+DEFAULT_RESCORE = {"float32": 1, "bf16": 2, "sq8": 2, "sq4": 4, "pq4": 20}
 """Candidates for each row wanted, by codes, when params do not say."""
 
 RESCORE_LADDERS = {
     "float32": (1,),
     "bf16": (1, 2, 3),
     "sq8": (1, 2, 3, 4),
+    "sq4": (1, 2, 3, 4, 6, 8),
     "pq4": (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 80, 120, 160),
 }
 """Values of `rescore` to calibrate, by codes."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from vecindex.ann.base import Progress, ShouldStop, Structure, Watch, slots_for
 from vecindex.ann.bounds import LowerBound
-from vecindex.ann.candidates import candidates_for, drop_repeats
+from vecindex.ann.candidates import candidates_for
 from vecindex.ann.holdout import Holdout
 from vecindex.ann.questions import Questions, timed
 from vecindex.ann.scores import score_rows, top_k
@@ -249,10 +249,7 @@ class _Trial:
 
     def _search(self, query: Float32Array, slots: int, params: Params) -> Float32Array:
         """Search as searches do."""
-        rows = self.structure.find(query, slots, params, 1)
-        if self._repeats(params):
-            rows = drop_repeats(rows)
-        rows = self._living(rows)
+        rows = self._living(self.structure.find(query, slots, params, 1))
         return top_k(score_rows(self.asked.matrix, query, rows), rows, self.asked.k)[0]
 
     def _living(self, rows: Int64Array) -> Int64Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vecindex.ann.flat import LiveMask
-from vecindex.arrays import Int64Array
 
 
 def candidates_for(slots: int, live: LiveMask | None) -> int:
@@ -26,22 +25,3 @@ def candidates_for(slots: int, live: LiveMask | None) -> int:
     if live is None or dead == 0 or live.count == 0:
         return slots
     return slots + -(-3 * slots * dead // (2 * live.count))
-
-
-def drop_repeats(rows: Int64Array) -> Int64Array:
-    """Return the candidates with -1 in the place of each that stands there twice.
-
-    Parameters
-    ----------
-    rows : ndarray of int64, shape (q, c)
-        Row numbers, -1 pads. Sorted and changed in place.
-
-    Returns
-    -------
-    ndarray of int64, shape (q, c)
-        The same array, otherwise in rising order.
-    """
-    rows.sort(axis=1)
-    again = rows[:, 1:] == rows[:, :-1]
-    rows[:, 1:][again] = -1
-    return rows

@@ -21,7 +21,7 @@ from vecindex.spec import FlatSpec, HnswSpec, IvfSpec, OptimizeBudget, Structure
 QUICK: tuple[FlatSpec | IvfSpec, ...] = (FlatSpec("pq4"), IvfSpec(codes="pq4"))
 """Structures that are built in about the time that a few thousand exact searches take."""
 
-SLOW: tuple[HnswSpec, ...] = (HnswSpec(codes="bf16"),)
+SLOW: tuple[HnswSpec, ...] = (HnswSpec(codes="sq4"),)
 """Structures whose building is predicted from a sample first."""
 
 FAST_MS = 0.5

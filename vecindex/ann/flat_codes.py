@@ -21,7 +21,11 @@ _SQ_CODE = b"IxSQ"
 _TRAILER_BYTES = 8  # after FAISS's bytes: int64, little-endian, the rows at the last training
 _CHUNK = 16_384
 _SQ_TRAINING_ROWS = 65_536
-QUANTIZERS = {"bf16": faiss.ScalarQuantizer.QT_bf16, "sq8": faiss.ScalarQuantizer.QT_8bit}
+QUANTIZERS = {
+    "bf16": faiss.ScalarQuantizer.QT_bf16,
+    "sq8": faiss.ScalarQuantizer.QT_8bit,
+    "sq4": faiss.ScalarQuantizer.QT_4bit,
+}
 """FAISS's scalar quantizers by our names of the codes."""
 
 

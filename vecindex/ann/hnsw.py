@@ -6,19 +6,26 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Any, ClassVar
 
+import numpy as np
+
 from vecindex.ann.base import CALIBRATED_K, RESCORE_LADDERS, Watch, WriteBytes, wrong_params
 from vecindex.ann.flat_codes import QUANTIZERS, training_rows
 from vecindex.ann.native import check_type_code, faiss, flat_view, read_view, to_bytes
 from vecindex.ann.native_search import NativeIndex
 from vecindex.ann.threads import use_threads
+from vecindex.ann.walk import walker
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
 from vecindex.spec import HnswParams, HnswSpec, Params
 
-_TYPE_CODES = {"float32": b"IHNf", "bf16": b"IHNs", "sq8": b"IHNs"}
+_TYPE_CODES = {"float32": b"IHNf", "bf16": b"IHNs", "sq8": b"IHNs", "sq4": b"IHNs"}
 _CHUNK = 4096  # rows linked between two looks at the clock: about a second on two cores
 _PIECE = 1 << 24  # bytes given to a file at once
-_EF_LADDER = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
+_RANGE_ROWS = 16_384  # tell the ranges of 4-bit codes
+_OUTSIDE = 0.005  # share of values below, and above, the range of 4-bit codes; least squared error
+_EF_LADDER = (
+    16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 1536, 2048, 4096
+)  # fmt: skip
 
 
 @lru_cache(maxsize=512)
@@ -67,6 +74,7 @@ class Hnsw(NativeIndex):
         # FAISS holds bare pointers into these.
         super().__init__(graph, (flat, reader))
         self.buffer, self.vectors, self.codes = buffer, vectors, codes
+        self._walker = walker(graph, codes, vectors.rows)
 
     @property
     def size_bytes(self) -> int:
@@ -85,6 +93,8 @@ class Hnsw(NativeIndex):
         """Return candidate rows, best first as far as codes tell; see `Structure`."""
         if not isinstance(params, HnswParams):
             raise wrong_params(self.kind, params)
+        if self._walker is not None:
+            return self._walker.find(queries, slots, params.ef_search, threads)
         return self.search(queries, slots, _search_params(params.ef_search), threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
@@ -98,7 +108,7 @@ class Hnsw(NativeIndex):
             tuple(
                 HnswParams(ef, rescore)
                 for rescore in ladder
-                if rescore is None or rescore * CALIBRATED_K <= ef
+                if rescore is None or rescore * CALIBRATED_K <= 2 * ef  # more were hardly looked at
             )
             for ef in (first, *takewhile(self.rows.__gt__, others))
         )
@@ -164,34 +174,23 @@ def build_hnsw(
     FAISS adds rows to a graph only together with their vectors, so a copy of all vectors, or
     of their codes, is in memory during the build.
     """
-    count, dim = vectors.rows.shape
     use_threads(threads)
     # The ranges of sq8 are those of the rows that they were made from.
     if base is not None and (base.spec != spec or spec.codes == "sq8"):
         base = None
-    if spec.codes != "float32":
+    if spec.codes in ("bf16", "sq8"):
         return _build_coded(spec, vectors, base, watch)
-    storage = faiss.IndexFlatIP(dim)
-    storage.codes.resize(vectors.rows.nbytes)  # reserves the memory once; emptied it is kept
-    storage.codes.resize(0)
-    graph = _growing(spec, dim, storage, base)
-    if base is not None:
-        storage.add(vectors.rows[: base.rows])
-    # Levels are drawn from here on; not the same draws again in each extension.
-    graph.hnsw.rng = faiss.RandomGenerator(12345 + graph.ntotal)
-    for chunk in watch.chunks(graph.ntotal, count, _CHUNK):
-        graph.add(vectors.rows[chunk])
-    return Hnsw(to_bytes(graph, faiss.IO_FLAG_SKIP_STORAGE), vectors)
+    graph = _link(spec, vectors.rows, base, watch)
+    if spec.codes == "float32":
+        return Hnsw(to_bytes(graph, faiss.IO_FLAG_SKIP_STORAGE), vectors)
+    return Hnsw(to_bytes(_with_codes(spec, graph, vectors.rows)), vectors, spec.codes)
 
 
 def _build_coded(spec: HnswSpec, vectors: MappedRows, base: Hnsw | None, watch: Watch) -> Hnsw:
-    """Return a graph over codes of all rows, which are part of it."""
+    """Return a graph that was linked by the codes of all rows, which are part of it."""
     rows = vectors.rows
     if base is None:
-        graph = faiss.IndexHNSWSQ(
-            rows.shape[1], QUANTIZERS[spec.codes], spec.m, faiss.METRIC_INNER_PRODUCT
-        )
-        graph.hnsw.efConstruction = spec.ef_construction
+        graph = _empty(spec, rows.shape[1])
         graph.train(training_rows(rows))
     else:
         graph = faiss.deserialize_index(base.buffer)
@@ -201,17 +200,57 @@ def _build_coded(spec: HnswSpec, vectors: MappedRows, base: Hnsw | None, watch: 
     return Hnsw(to_bytes(graph), vectors, spec.codes)
 
 
-def _growing(spec: HnswSpec, dim: int, storage: Any, base: Hnsw | None) -> Any:
-    """Return a graph that can be added to, with `storage` for its vectors."""
+def _empty(spec: HnswSpec, dim: int) -> Any:
+    """Return an empty graph over codes."""
+    graph = faiss.IndexHNSWSQ(dim, QUANTIZERS[spec.codes], spec.m, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = spec.ef_construction
+    return graph
+
+
+def _link(spec: HnswSpec, rows: Float32Array, base: Hnsw | None, watch: Watch) -> Any:
+    """Return a graph that was linked by the rows themselves, with a copy of them as storage."""
+    storage = faiss.IndexFlatIP(rows.shape[1])
+    storage.codes.resize(rows.nbytes)  # reserves the memory once; emptied it is kept
+    storage.codes.resize(0)
     if base is None:
-        graph = faiss.IndexHNSWFlat(dim, spec.m, faiss.METRIC_INNER_PRODUCT)
+        graph = faiss.IndexHNSWFlat(rows.shape[1], spec.m, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = spec.ef_construction
-        graph.storage.this.own(True)  # the storage that it came with goes when the proxy does
     else:
         graph = faiss.deserialize_index(base.buffer)
+        storage.add(rows[: base.rows])
+    if graph.storage is not None:
+        graph.storage.this.own(True)  # the storage that it came with goes when the proxy does
     graph.own_fields = False
     graph.storage = storage
+    # Levels are drawn from here on; not the same draws again in each extension.
+    graph.hnsw.rng = faiss.RandomGenerator(12345 + graph.ntotal)
+    for chunk in watch.chunks(graph.ntotal, len(rows), _CHUNK):
+        graph.add(rows[chunk])
     return graph
+
+
+def _with_codes(spec: HnswSpec, graph: Any, rows: Float32Array) -> Any:
+    """Return a graph with the links of another one and codes of the rows, ranges made anew."""
+    coded = _empty(spec, rows.shape[1])
+    storage = faiss.downcast_index(coded.storage)
+    faiss.copy_array_to_vector(
+        _ranges(rows[:: -(-len(rows) // _RANGE_ROWS) or 1]), storage.sq.trained
+    )
+    storage.is_trained = True
+    storage.add(rows)
+    coded.hnsw = graph.hnsw
+    coded.ntotal, coded.is_trained = len(rows), True
+    return coded
+
+
+def _ranges(rows: Float32Array) -> Float32Array:
+    """Return the lower ends of all dimensions' ranges for 4 bits, then their lengths.
+
+    FAISS's own training by quantiles gives other ranges each time. Of its 16 steps the last begins
+    where the range ends, so the range is shorter by one.
+    """
+    low, high = np.quantile(rows, (_OUTSIDE, 1 - _OUTSIDE), axis=0)
+    return np.concatenate([low, (high - low) * 15 / 16]).astype(np.float32)
 
 
 def _check(graph: Any, vectors: MappedRows, codes: str) -> None:

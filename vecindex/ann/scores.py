@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import gt
 
 import numpy as np
 
+from vecindex.ann import compiled
 from vecindex.ann.native import faiss, pointer
 from vecindex.ann.threads import in_pieces, use_threads
 from vecindex.arrays import Float32Array, Int64Array
 
 _score_by_row = faiss.fvec_inner_products_by_idx
 
-_NARROW = 64
 _ONE = np.float32(1)
 _FEW_ROWS = 2048  # fewer are scored sooner than a thread is started
+_MOST_KEPT = 128  # beyond, sorting all is quicker than putting each in its place
 _WIDE = 4096  # from this many candidates on, find the k-th score first and sort only the better
 
 
@@ -34,7 +34,7 @@ def score_rows(matrix: Float32Array, queries: Float32Array, rows: Int64Array) ->
     Returns
     -------
     ndarray of float32, shape (q, c)
-        The cosines, at most 1; -inf where `rows` is -1.
+        The cosines, from -1 to 1; -inf where `rows` is -1.
 
     Notes
     -----
@@ -44,7 +44,6 @@ def score_rows(matrix: Float32Array, queries: Float32Array, rows: Int64Array) ->
     """
     scores = np.empty(rows.shape, np.float32)
     if rows.size <= _FEW_ROWS:
-        use_threads(1)
         _score(matrix, queries, rows, scores)
     else:
         in_pieces(
@@ -53,18 +52,24 @@ def score_rows(matrix: Float32Array, queries: Float32Array, rows: Int64Array) ->
             None,
             pieces_per_thread=1,
         )
-    # Unit rows are so up to rounding: a row's product with itself may come out as 1.0000001.
-    return np.minimum(scores, _ONE, out=scores)
+    return scores
 
 
 def _score(
     matrix: Float32Array, queries: Float32Array, rows: Int64Array, scores: Float32Array
 ) -> None:
     count, width = rows.shape
+    dim = matrix.shape[1]
+    if compiled.scores is not None:
+        compiled.scores.score(matrix, queries, rows, dim, scores)
+        return
+    use_threads(1)
     _score_by_row(
-        pointer(scores), pointer(queries), pointer(matrix), pointer(rows),
-        matrix.shape[1], count, width,
-    )  # fmt: skip
+        pointer(scores), pointer(queries), pointer(matrix), pointer(rows), dim, count, width
+    )
+    # Unit rows are so up to rounding: a row's product with itself may come out as 1.0000001.
+    np.minimum(scores, _ONE, out=scores)
+    np.maximum(scores, -_ONE, out=scores, where=rows >= 0)
 
 
 def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array, Int64Array]:
@@ -75,7 +80,7 @@ def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array,
     scores : ndarray of float32, shape (q, c)
         Scores as `score_rows` gives them.
     rows : ndarray of int64, shape (q, c)
-        Their row numbers, -1 pads.
+        Their row numbers, -1 pads. A row that stands there twice counts once.
     k : int
         At least 0.
 
@@ -86,10 +91,27 @@ def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array,
     rows : ndarray of int64, shape (q, min(k, c))
         Their row numbers.
     """
-    if len(scores) == 1:
-        best, numbers = _top_one(scores[0], rows[0], k)
-        return best[None], numbers[None]
-    order = np.lexsort((rows, -scores), axis=-1)[:, :k]
+    k = min(k, scores.shape[1])
+    if compiled.scores is not None and 0 < k <= _MOST_KEPT:
+        best, numbers = np.empty((len(rows), k), np.float32), np.empty((len(rows), k), np.int64)
+        compiled.scores.top(
+            np.ascontiguousarray(scores), np.ascontiguousarray(rows), k, best, numbers
+        )
+        return best, numbers
+    if len(scores) == 1 and scores.shape[1] > max(_WIDE, 2 * k) and k > 0:
+        kth = np.partition(scores[0], -2 * k)[-2 * k]  # of two of each row, k are left
+        good = np.flatnonzero(scores[0] >= kth)
+        scores, rows = scores[:, good], rows[:, good]
+    scores, rows = _sorted(scores, rows)
+    again = (rows[:, 1:] == rows[:, :-1]) & (rows[:, 1:] >= 0)
+    if again.any():
+        scores[:, 1:][again], rows[:, 1:][again] = -np.inf, -1
+        scores, rows = _sorted(scores, rows)
+    return scores[:, :k], rows[:, :k]
+
+
+def _sorted(scores: Float32Array, rows: Int64Array) -> tuple[Float32Array, Int64Array]:
+    order = np.lexsort((rows, -scores), axis=-1)
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 
@@ -115,16 +137,3 @@ def merge(
         return found[0]
     scores, rows = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
     return top_k(scores, rows, k)
-
-
-def _top_one(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array, Int64Array]:
-    if len(scores) <= _NARROW:  # candidates usually come sorted already
-        values = scores.tolist()
-        if all(map(gt, values, values[1:])):  # for so few four times as fast as in numpy
-            return scores[:k], rows[:k]
-    if len(scores) > max(_WIDE, k) and k > 0:
-        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-        good = np.flatnonzero(scores >= kth)
-        scores, rows = scores[good], rows[good]
-    order = np.lexsort((rows, -scores))[:k]
-    return scores[order], rows[order]

@@ -10,7 +10,7 @@ from vecindex.spec import parse_spec
 
 Progress = Callable[[str, int, int | None], None]
 
-STRUCTURES = ("flat/pq4", "ivf/pq4", "hnsw/bf16", "hnsw")
+STRUCTURES = ("flat/pq4", "ivf/pq4", "hnsw/sq4", "hnsw")
 """The structures with their codes that are built when none are named."""
 
 

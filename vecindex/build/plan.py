@@ -26,7 +26,8 @@ _ROW_BYTES = 40  # of a row besides vector and record: tables of ids, blocks, ch
 _KNOWN_BYTES = 24  # of an id in memory while twins are looked for
 _FIXED_BYTES = 220_000_000  # interpreter, libraries, batches and the log's last 32 MB; measured
 _TRAINED = 60_000  # vectors in memory while codes are learnt
-_CODE_BYTES = {"float32": 4.0, "bf16": 2.0, "sq8": 1.0, "pq4": 0.125}  # of one dimension
+# Of one dimension.
+_CODE_BYTES = {"float32": 4.0, "bf16": 2.0, "sq8": 1.0, "sq4": 0.5, "pq4": 0.125}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from vecindex.ann import (
     LiveMask,
     Scan,
     candidates_for,
-    drop_repeats,
     in_pieces,
     merge,
     score_rows,
@@ -73,9 +72,7 @@ def search(view: View, queries: Float32Array, k: int, route: Route) -> Found:
     rows : ndarray of int64, shape (q, k')
         Row numbers; ties by row number, which is insertion order.
     """
-    scores, rows = _search(_Job(view, route), queries, min(k, route.plan.searched))
-    # The other end, at 1, is held by `score_rows`; here no pads are left that must stay -inf.
-    return np.maximum(scores, -1, out=scores), rows
+    return _search(_Job(view, route), queries, min(k, route.plan.searched))
 
 
 def _search(job: _Job, queries: Float32Array, k: int) -> Found:
@@ -197,8 +194,6 @@ def _propose(
             )
         )
     rows = structure.find(queries, slots, params)
-    if structure.repeats and not structure.scans(params):
-        rows = drop_repeats(rows)
     thin = None
     if allowed is not None:
         # The structure knows the other rows, too. Asking for more and dropping those keeps what

@@ -1,0 +1,249 @@
+"""The compiled walk and scores do what FAISS does without them, and trust no array."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sysconfig
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from ann_data import DIM, ROWS, Builder, Case, Mapper, clustered, data, share
+
+import vecindex
+from vecindex.ann import compiled, load, score_rows
+from vecindex.ann.hnsw import Hnsw
+from vecindex.arrays import Float32Array, Int64Array
+from vecindex.spec import HnswParams
+
+SOURCES = Path(vecindex.__file__).parent / "ann"
+COMPILER = shutil.which("cc")
+CODES = ("float32", "bf16", "sq8", "sq4")
+
+
+@pytest.fixture(params=[f"{codes}-{dim}" for codes in CODES for dim in (DIM, 33)])
+def graph(request: pytest.FixtureRequest, built: Builder) -> Case:
+    """Give a graph with each of its codes in turn."""
+    codes, dim = request.param.split("-")
+    return built("hnsw" if codes == "float32" else f"hnsw/{codes}", int(dim))
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no compiler")
+def test_it_was_compiled() -> None:
+    assert compiled.walk is not None
+    assert compiled.scores is not None
+
+
+def by_faiss(case: Case, monkeypatch: pytest.MonkeyPatch) -> Hnsw:
+    """Return the same graph as where nothing was compiled."""
+    monkeypatch.setattr(compiled, "walk", None)
+    structure = load(case.spec, data(case.structure), case.vectors)
+    assert isinstance(structure, Hnsw)
+    return structure
+
+
+def test_both_walks_find_the_same(graph: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = by_faiss(graph, monkeypatch)
+    for slots, ef in ((10, 10), (10, 40), (50, 20), (300, 100)):
+        mine = graph.structure.find(graph.queries, slots, HnswParams(ef))
+        theirs = without.find(graph.queries, slots, HnswParams(ef))
+        # Of 4-bit codes the query is rounded as well, so the walk may take another turn.
+        assert share(mine, theirs) > (0.93 if graph.spec.codes == "sq4" else 0.998)
+        truth = graph.truth[:, : min(slots, 100)]
+        assert abs(share(mine, truth) - share(theirs, truth)) < 0.02
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_without_a_compiler_searches_are_as_good(
+    graph: Case, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = by_faiss(graph, monkeypatch)
+    found = without.find(graph.queries, 80, graph.good, threads)
+    assert share(found, graph.truth[:, :10]) > 0.98
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
+    """Give the modules as they are on a processor whose instructions they do not know."""
+    if COMPILER is None:
+        pytest.skip("there is no compiler")
+    folder = tmp_path_factory.mktemp("plain")
+    modules = {}
+    for name in ("_walk", "_scores"):
+        path = folder / f"{name}.so"
+        include = sysconfig.get_paths()["include"]
+        command = [COMPILER, "-O2", "-DPLAIN", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+        command += [f"-I{include}", str(SOURCES / f"{name}.c"), "-o", str(path), "-lm"]
+        subprocess.run(command, check=True)
+        loader = ExtensionFileLoader(f"vecindex.ann.{name}", str(path))
+        spec = spec_from_file_location(f"vecindex.ann.{name}", path, loader=loader)
+        assert spec is not None
+        modules[name] = module_from_spec(spec)
+        loader.exec_module(modules[name])
+    return modules
+
+
+def test_plain_c_walks_alike(
+    graph: Case, plain: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "walk", plain["_walk"])
+    again = load(graph.spec, data(graph.structure), graph.vectors)
+    params = HnswParams(40)
+    mine, theirs = (one.find(graph.queries, 40, params) for one in (graph.structure, again))
+    if graph.spec.codes in ("sq8", "sq4"):  # integers add up to the same in any order
+        np.testing.assert_array_equal(mine, theirs)
+    assert share(mine, theirs) > 0.998
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 15, 16, 17, 384])
+def test_plain_c_scores_alike(
+    dim: int, plain: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix, queries = clustered(300, seed=1, dim=dim), clustered(9, seed=2, dim=dim)
+    rows = np.random.default_rng(0).integers(-1, 300, size=(9, 100))
+    scores = score_rows(matrix, queries, rows)
+    monkeypatch.setattr(compiled, "scores", plain["_scores"])
+    np.testing.assert_allclose(score_rows(matrix, queries, rows), scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 63, 64, 65, 127, 129, 191])
+@pytest.mark.parametrize("codes", CODES)
+def test_odd_dimensions(dim: int, codes: str, mapped: Mapper) -> None:
+    rows = clustered(400, seed=1, dim=dim)
+    structure = vecindex.ann.build(vecindex.HnswSpec(8, 60, codes), mapped(rows))
+    found = structure.find(rows[:50], 40, HnswParams(120))
+    scores = score_rows(rows, rows[:50], found)
+    truth = np.sort(rows[:50] @ rows.T, axis=1)[:, -1]
+    assert (np.abs(scores.max(axis=1) - truth) < 2e-6).mean() > 0.95
+
+
+def arrays(bits: int = 32, dim: int = 4, rows: int = 20, links: int = 6) -> dict[str, Any]:
+    """Return a ring of rows, each linked to the next ones, on one level."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(rows, dim)).astype(np.float32)
+    if bits != 32:
+        codes = rng.integers(256, size=(rows, (dim * bits + 7) // 8)).astype(np.uint8)
+    return {
+        "links": (np.arange(rows)[:, None] + np.arange(1, links + 1)).astype(np.int32) % rows,
+        "offsets": np.arange(rows + 1, dtype=np.uint64) * np.uint64(links),
+        "levels": np.array([0, links, links + 3], np.int32),
+        "codes": codes,
+        "scales": np.ones(dim if bits <= 8 else 0, np.float32),
+        "bits": bits,
+        "dim": dim,
+        "entry": 0,
+        "top": 0,
+    }
+
+
+def walk(parts: dict[str, Any], queries: Float32Array, ef: int = 20) -> Int64Array:
+    """Return what a walk finds."""
+    assert compiled.walk is not None
+    found = np.full((len(queries), min(ef, 10)), -7, np.int64)
+    compiled.walk.Graph(*parts.values()).walk(queries, ef, found)
+    return found
+
+
+@pytest.mark.parametrize("bits", [32, 16, 8, 4])
+def test_a_whole_ring_is_found(bits: int) -> None:
+    found = walk(arrays(bits), clustered(3, seed=1, dim=4))
+    assert [sorted(set(row)) == sorted(row) for row in found.tolist()] == [True] * 3
+    assert found.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "what"),
+    [
+        ("bits", 5, "32, 16, 8 or 4 bits"),
+        ("dim", 0, "dimension"),
+        ("dim", -4, "dimension"),
+        ("dim", 1 << 40, "dimension"),
+        ("dim", 8, "fewer rows"),
+        ("entry", 20, "starts at no row"),
+        ("entry", -1, "starts at no row"),
+        ("top", 2, "no lists"),
+        ("top", -1, "no lists"),
+        ("levels", np.array([0, 6], np.int32)[:1], "no lists"),
+        ("levels", np.array([0, -6], np.int32), "no length"),
+        ("levels", np.array([-3, 6], np.int32), "no length"),
+        ("offsets", np.zeros(1, np.uint64), "number of rows"),
+        ("offsets", np.zeros(0, np.uint64), "number of rows"),
+        ("codes", np.zeros((19, 4), np.float32), "fewer rows"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(changed: str, value: Any, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        walk(arrays() | {changed: value}, clustered(1, seed=1, dim=4))
+
+
+def test_scales_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="one scale"):
+        walk(arrays(8) | {"scales": np.ones(3, np.float32)}, clustered(1, seed=1, dim=4))
+
+
+def test_queries_that_do_not_fit_are_refused() -> None:
+    assert compiled.walk is not None
+    graph = compiled.walk.Graph(*arrays().values())
+    found = np.empty((2, 7), np.int64)
+    for queries, ef in (((2, 5), 9), ((3, 4), 9), ((2, 4), 0), ((2, 4), -1)):
+        with pytest.raises(ValueError, match="do not fit"):
+            graph.walk(np.zeros(queries, np.float32), ef, found)
+    with pytest.raises(ValueError, match="not C-contiguous"):
+        graph.walk(np.zeros((4, 8), np.float32)[:, ::2], 9, found)
+    found.flags.writeable = False
+    with pytest.raises(TypeError, match="read-write"):
+        graph.walk(np.zeros((2, 4), np.float32), 9, found)
+
+
+@pytest.mark.parametrize("bits", [32, 4])
+def test_no_link_leads_out_of_the_arrays(bits: int) -> None:
+    queries = clustered(5, seed=1, dim=4)
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        parts = arrays(bits)
+        for name, kind in (("links", np.int32), ("offsets", np.uint64)):
+            array = parts[name].copy()
+            places = rng.integers(array.size, size=rng.integers(1, 8))
+            wild = rng.integers(0, 256, size=(len(places), array.itemsize), dtype=np.uint8)
+            array.reshape(-1)[places] = wild.view(kind)[:, 0]
+            parts[name] = array
+        parts["top"], parts["entry"] = int(rng.integers(2)), int(rng.integers(20))
+        found = walk(parts, queries)
+        assert ((found >= -1) & (found < 20)).all()
+
+
+def test_scores_refuse_what_does_not_fit() -> None:
+    assert compiled.scores is not None
+    matrix, queries = clustered(9, seed=1, dim=4), clustered(2, seed=2, dim=4)
+    rows, scores = np.zeros((2, 3), np.int64), np.empty((2, 3), np.float32)
+    for dim in (0, -4, 1 << 40, 3):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.scores.score(matrix, queries, rows, dim, scores)
+    with pytest.raises(ValueError, match="do not fit"):
+        compiled.scores.score(matrix, queries, rows, 4, scores[:1])
+    rows[0] = 9, -5, 2**62
+    compiled.scores.score(matrix, queries, rows, 4, scores)
+    assert np.isneginf(scores[0]).all()
+    best, numbers = np.empty((2, 2), np.float32), np.empty((2, 2), np.int64)
+    for k in (0, -1, 3, 5):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.scores.top(scores, rows, k, best, numbers)
+
+
+def test_a_damaged_graph_names_rows_that_exist(built: Builder) -> None:
+    case = built("hnsw/sq4", DIM)
+    whole = data(case.structure)
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        damaged = load(case.spec, whole.copy(), case.vectors)
+        assert isinstance(damaged, Hnsw)
+        links = vecindex.ann.holdout._links(damaged)
+        places = rng.integers(len(links), size=500)
+        links[places] = rng.integers(-(2**31), 2**31, size=500)
+        found = damaged.find(case.queries, 20, HnswParams(40))
+        assert ((found >= -1) & (found < ROWS)).all()

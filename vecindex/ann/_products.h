@@ -1,0 +1,168 @@
+/* Products of a query with a row, or with a row's codes; greater is nearer.
+ *
+ * Each in plain C, and for processors that have AVX2 in its instructions; which one is taken is
+ * decided once. A product depends on nothing but the two vectors: not on where they stand.
+ */
+#ifndef VECINDEX_PRODUCTS_H
+#define VECINDEX_PRODUCTS_H
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(PLAIN) /* clang says GNUC, too */
+#define X86 1
+#include <immintrin.h>
+#define AVX2 __attribute__((target("avx2,fma")))
+#endif
+
+#ifdef __GNUC__
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address) ((void)(address))
+#endif
+
+enum { LINE = 64, BLOCK = 64 }; /* bytes of a cache line; dimensions of a block of 4-bit codes */
+
+/* Ask the memory for bytes that will be needed soon. */
+static inline void fetch(const uint8_t *start, Py_ssize_t bytes) {
+    for (Py_ssize_t i = 0; i < bytes; i += LINE) PREFETCH(start + i);
+}
+
+typedef float (*Product)(const void *query, const uint8_t *codes, Py_ssize_t dim);
+
+enum { LANES = 8 }; /* sums that a compiler may keep in one register, and add up at the end */
+
+static inline float product_float32(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const float *a = query, *b = (const float *)codes;
+    float sums[LANES] = {0}, sum = 0;
+    Py_ssize_t i = 0;
+    for (; i + LANES <= dim; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) sums[lane] += a[i + lane] * b[i + lane];
+    for (; i < dim; i++) sum += a[i] * b[i];
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+static inline float product_bf16(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const float *a = query;
+    float sums[LANES] = {0}, sum = 0;
+    for (Py_ssize_t i = 0; i < dim; i++) {
+        uint16_t half;
+        memcpy(&half, codes + 2 * i, 2);
+        uint32_t bits = (uint32_t)half << 16;
+        float value;
+        memcpy(&value, &bits, 4);
+        sums[i % LANES] += a[i] * value;
+    }
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+static inline float product_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const int16_t *weights = query;
+    int32_t sum = 0;
+    for (Py_ssize_t i = 0; i < dim; i++) sum += weights[i] * codes[i];
+    return (float)sum;
+}
+
+/* A byte has two dimensions, the first in its low half. The weights of a block stand in the order
+ * in which 32 bytes give them: those of the low halves, then those of the high ones. */
+static inline int32_t rest_sq4(const int8_t *weights, const uint8_t *codes, Py_ssize_t bytes) {
+    int32_t sum = 0;
+    for (Py_ssize_t i = 0; i < bytes; i++)
+        sum += weights[i] * (codes[i] & 15) + weights[i + BLOCK / 2] * (codes[i] >> 4);
+    return sum;
+}
+
+static inline float product_sq4(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const int8_t *weights = query;
+    int32_t sum = 0;
+    for (; dim > 0; dim -= BLOCK, weights += BLOCK, codes += BLOCK / 2)
+        sum += rest_sq4(weights, codes, dim < BLOCK ? (dim + 1) / 2 : BLOCK / 2);
+    return (float)sum;
+}
+
+#ifdef X86
+AVX2 static inline float added_float(__m256 sums) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
+}
+
+AVX2 static inline int32_t added_int(__m256i sums) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+}
+
+AVX2 static inline float avx2_float32(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const float *a = query, *b = (const float *)codes;
+    __m256 even = _mm256_setzero_ps(), odd = even;
+    Py_ssize_t i = 0;
+    for (; i + 16 <= dim; i += 16) {
+        even = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), even);
+        odd = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8), odd);
+    }
+    return added_float(_mm256_add_ps(even, odd)) +
+           product_float32(a + i, (const uint8_t *)(b + i), dim - i);
+}
+
+AVX2 static inline float avx2_bf16(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const float *a = query;
+    __m256 sums = _mm256_setzero_ps();
+    Py_ssize_t i = 0;
+    for (; i + 8 <= dim; i += 8) {
+        __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(codes + 2 * i)));
+        __m256 row = _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+        sums = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), row, sums);
+    }
+    return added_float(sums) + product_bf16(a + i, codes + 2 * i, dim - i);
+}
+
+AVX2 static inline float avx2_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const int16_t *weights = query;
+    __m256i sums = _mm256_setzero_si256();
+    Py_ssize_t i = 0;
+    for (; i + 16 <= dim; i += 16) {
+        __m256i row = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(codes + i)));
+        __m256i asked = _mm256_loadu_si256((const __m256i *)(weights + i));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(asked, row));
+    }
+    return (float)added_int(sums) + product_sq8(weights + i, codes + i, dim - i);
+}
+
+AVX2 static inline float avx2_sq4(const void *query, const uint8_t *codes, Py_ssize_t dim) {
+    const int8_t *weights = query;
+    const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
+    __m256i sums = _mm256_setzero_si256();
+    for (; dim >= BLOCK; dim -= BLOCK, weights += BLOCK, codes += BLOCK / 2) {
+        __m256i pairs = _mm256_loadu_si256((const __m256i *)codes);
+        __m256i first = _mm256_and_si256(pairs, low);
+        __m256i second = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
+        /* At most 4 * 15 * 127 in 16 bits. */
+        __m256i both = _mm256_add_epi16(
+            _mm256_maddubs_epi16(first, _mm256_loadu_si256((const __m256i *)weights)),
+            _mm256_maddubs_epi16(second, _mm256_loadu_si256((const __m256i *)(weights + 32))));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(both, ones));
+    }
+    return (float)(added_int(sums) + rest_sq4(weights, codes, (dim + 1) / 2));
+}
+#endif
+
+/* `bits` of a dimension: 32, 16, 8 or 4. */
+static inline Product product_for(int bits) {
+#ifdef X86
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return bits == 32 ? avx2_float32 : bits == 16 ? avx2_bf16 : bits == 8 ? avx2_sq8 : avx2_sq4;
+#endif
+    return bits == 32   ? product_float32
+           : bits == 16 ? product_bf16
+           : bits == 8  ? product_sq8
+                        : product_sq4;
+}
+
+#endif

@@ -1,0 +1,11 @@
+"""What was compiled when vecindex was installed; None without a compiler: FAISS serves then."""
+
+from __future__ import annotations
+
+try:
+    from vecindex.ann import _scores as scores
+    from vecindex.ann import _walk as walk
+except ImportError:
+    scores = walk = None  # type: ignore[assignment]
+
+__all__ = ["scores", "walk"]

@@ -1,0 +1,80 @@
+"""Walks through a graph by code of our own, where that was compiled; FAISS walks otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vecindex.ann import compiled
+from vecindex.ann.native import faiss
+from vecindex.ann.threads import in_pieces
+from vecindex.arrays import Float32Array, Int64Array, UInt8Array
+
+_BITS = {"float32": 32, "bf16": 16, "sq8": 8, "sq4": 4}
+
+
+class Walker:
+    """Walks through one graph of FAISS's.
+
+    Parameters
+    ----------
+    graph : faiss.IndexHNSW
+        Finished. Its arrays are read where they are: the caller keeps them alive.
+    codes : str
+        What its storage has of each row.
+    rows : ndarray of float32, shape (n, dim)
+        The rows themselves, which are the codes of `"float32"`.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other.
+
+    Notes
+    -----
+    The same walk as FAISS's. It takes a third to a half of the time: the product with a code is
+    computed in integers (see `_walk.c`), and the codes of all rows that a row links are asked of
+    the memory before the first is needed.
+    """
+
+    def __init__(self, graph: Any, codes: str, rows: Float32Array) -> None:
+        assert compiled.walk is not None
+        hnsw = graph.hnsw
+        scales = np.empty(0, np.float32)
+        packed: Float32Array | UInt8Array = rows
+        if codes != "float32":
+            storage = faiss.downcast_index(graph.storage)
+            packed = _view(storage.codes, np.uint8)
+            if codes != "bf16":  # the lower ends of all dimensions' ranges, then their lengths
+                scales = faiss.vector_to_array(storage.sq.trained)[graph.d :]
+        self._graph = compiled.walk.Graph(
+            _view(hnsw.neighbors, np.int32),
+            _view(hnsw.offsets, np.uint64),
+            faiss.vector_to_array(hnsw.cum_nneighbor_per_level),
+            packed,
+            np.ascontiguousarray(scales),
+            _BITS[codes],
+            graph.d,
+            hnsw.entry_point,
+            hnsw.max_level,
+        )
+
+    def find(self, queries: Float32Array, slots: int, ef: int, threads: int | None) -> Int64Array:
+        """Return the best `slots` rows that a walk with `ef` came by for each query, -1 pads."""
+        found = np.empty((len(queries), slots), np.int64)
+        in_pieces(
+            lambda part: self._graph.walk(queries[part], ef, found[part]), len(queries), threads
+        )
+        return found
+
+
+def walker(graph: Any, codes: str, rows: Float32Array) -> Walker | None:
+    """Return what walks through a graph in place of FAISS, None if nothing can."""
+    return Walker(graph, codes, rows) if compiled.walk is not None and graph.ntotal else None
+
+
+def _view(vector: Any, kind: type[Any]) -> np.ndarray[Any, Any]:
+    """Return a vector of FAISS's as an array over its own memory."""
+    view: np.ndarray[Any, Any] = faiss.rev_swig_ptr(vector.data(), vector.size())
+    return view.view(kind)
