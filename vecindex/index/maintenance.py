@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from vecindex.ann import CORES, BuildInterrupted, limit_threads
 from vecindex.arrays import BoolArray
@@ -26,6 +27,7 @@ from vecindex.store.state import State
 from vecindex.store.store import Store
 
 _SEAL_BYTES = 32 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
+_IMPORT_BYTES = 4 << 20  # log bytes from which on it will be sealed: what that needs is imported
 _SEAL_OPERATIONS = 4096  # many small operations take long to replay
 _MERGE_FACTOR = 8  # so many segments of one size become one
 _FIRST_ROWS = AUTO_ROWS  # rows without any structure that start the first build
@@ -62,7 +64,8 @@ class Maintenance:
         self.damaged: set[str] = set()
         """Names of structure files that cannot be used."""
         columned = any(entry.columns for entry in store.state.manifest.segments)
-        if background and store.writable and columned:
+        self._imported = background and store.writable and columned
+        if self._imported:
             load_arrow()  # here, not while others search: imports hold the interpreter
 
     # -- when ------------------------------------------------------------------------------
@@ -70,6 +73,8 @@ class Maintenance:
     def after_write(self) -> None:
         """Seal the tail if it has grown enough, and start a fold if one is due."""
         state = self._store.state
+        if not self._imported and state.offset >= _IMPORT_BYTES:
+            self._import(state)
         if state.offset >= _SEAL_BYTES or (
             state.sequence - state.manifest.logs[-1].sequence >= _SEAL_OPERATIONS
         ):
@@ -85,6 +90,13 @@ class Maintenance:
                 self._start()
             except (VecindexError, RuntimeError) as error:  # no thread to be had, or closing
                 self._store.note(f"no fold in the background: {error}")
+
+    def _import(self, state: State) -> None:
+        """Import beside further adds what the first seal would otherwise stop for."""
+        self._imported = True
+        if state.tail.has_metadata():
+            with suppress(RuntimeError):  # no thread to be had
+                threading.Thread(target=load_arrow, name="vecindex-import").start()
 
     def _start(self) -> None:
         with self._store.writing():

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vecindex.arrays import BoolArray, Float32Array, Int64Array
 from vecindex.store.codec import DEAD_RECORD
 from vecindex.store.columns import has_arrow, join_columns, write_columns
-from vecindex.store.files import Directory, FileEntry
+from vecindex.store.files import Directory
 from vecindex.store.ids import IdColumn, write_ids
 from vecindex.store.manifest import SegmentEntry
 from vecindex.store.records import write_records
 from vecindex.store.segment import Part
 from vecindex.store.vectors import write_vectors
+
+if TYPE_CHECKING:
+    from vecindex.filters.masks import Columns
 
 _CHUNK_ROWS = 4096
 
@@ -102,25 +107,31 @@ def rewrite(
     """
     dead = np.concatenate([source.dead_kept for source in sources])
     rows = len(dead)
-    vectors = write_vectors(
-        directory, f"vectors-{number}.f32", _vectors(sources, poll), (rows, dim)
-    )
-    records = write_records(directory, f"rows-{number}.vxr", _records(sources, poll), rows)
-    column = IdColumn.concatenate(
-        [
-            source.part.column() if source.dead is None else source.part.column().take(source.keep)
-            for source in sources
-        ]
-    )
-    ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
-    columns = _write_columns(directory, f"columns-{number}.arrow", sources, poll)
+    with ThreadPoolExecutor(1, "vecindex-columns") as pool:
+        # While the disk has vectors and records to write: it takes about as long.
+        joining = pool.submit(_columns, sources, poll)
+        vectors = write_vectors(
+            directory, f"vectors-{number}.f32", _vectors(sources, poll), (rows, dim)
+        )
+        records = write_records(directory, f"rows-{number}.vxr", _records(sources, poll), rows)
+        column = IdColumn.concatenate(
+            [
+                source.part.column()
+                if source.dead is None
+                else source.part.column().take(source.keep)
+                for source in sources
+            ]
+        )
+        ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
+        joined = joining.result()
+    columns = None
+    if joined is not None:
+        columns = write_columns(directory, f"columns-{number}.arrow", joined)
     return SegmentEntry(rows, vectors, records, ids, columns), dead
 
 
-def _write_columns(
-    directory: Directory, name: str, sources: Sequence[Source], poll: Poll
-) -> FileEntry | None:
-    """Write the columns of all sources; None if there are none, or one cannot say what it has."""
+def _columns(sources: Sequence[Source], poll: Poll) -> Columns | None:
+    """Return the columns of all sources; None if there are none, or one cannot say what it has."""
     if not any(source.part.has_metadata() for source in sources) or not has_arrow():
         return None
     joined = []
@@ -130,7 +141,7 @@ def _write_columns(
         if columns is None:
             return None
         joined.append((columns, source.picked(columns.count)))
-    return write_columns(directory, name, join_columns(joined))
+    return join_columns(joined)
 
 
 def _vectors(sources: Sequence[Source], poll: Poll) -> Iterator[Float32Array]:
