@@ -30,6 +30,8 @@ _GROWTH = 8  # how many times more candidates each further round of a scan score
 _CANDIDATES = 4_000_000  # in memory at once, at about 24 bytes each
 _PIECE = 64  # queries of a batch that are searched and scored before the next ones
 _MOST_SLOTS = 65_536  # candidates of one scan; an exact search is as quick then
+_SINGLY = 4  # queries that are not worth matrix products
+_DIRECTLY = 1024  # rows without codes that are rather scored than searched
 _THIN = 0.75  # fewer allowed ones than this share of what is usual: the neighbourhood is depleted
 
 Found = tuple[Float32Array, Int64Array]
@@ -80,8 +82,12 @@ def _search(job: _Job, queries: Float32Array, k: int) -> Found:
         return _search_first(job, queries, k)
     view, route = job.view, job.route
     together = None
-    if job.rows is None and route.structure is not None and route.scan_params is not None:
-        together = view.together()
+    if job.rows is None and route.structure is not None and k:
+        if route.scan_params is not None:
+            together = view.together()
+        at_once = _search_at_once(job, together, queries, k)
+        if at_once is not None:
+            return at_once
     if together is not None:
         scores, rows = _search_behind(route, view.behind, together, queries, k)
         found = [_search_first(job, queries, k), (scores, rows + view.starts[1])]
@@ -94,6 +100,52 @@ def _search(job: _Job, queries: Float32Array, k: int) -> Found:
     if not found or not k:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     return merge(found, k)
+
+
+def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int) -> Found | None:
+    """Search structure and rows behind it as one list of candidates, if that is enough.
+
+    The usual case of a few queries, with as few calls as can be: beside a thread that adds, each
+    may lose the interpreter to it. None if the rows behind need a closer look.
+    """
+    view, behind = job.view, job.view.behind
+    covered = 0 if scan is None else scan.count
+    if len(queries) > _SINGLY or behind.count - covered > _DIRECTLY:
+        return None
+    rest = np.arange(covered, behind.count)
+    if behind.live is not None:
+        rest = rest[behind.live.mask[covered:]]
+    coded, least = _coded(job.route, scan, behind.live, queries, k)
+    near = np.concatenate([coded, np.tile(rest, (len(queries), 1))], axis=1)
+    scored = behind.score(queries, near)
+    start = view.starts[1]
+    numbered = scored, np.where(near >= 0, near + start, -1)
+    scores, rows = merge([_search_first(job, queries, k), numbered], k)
+    width = coded.shape[1]
+    late = (scored[:, width // 2 : width] >= scores[:, -1:]).sum(axis=1)
+    kept = (coded >= 0).sum(axis=1)
+    if rows.shape[1] < k or rows.min() < 0 or kept.min() < least:
+        return None
+    if late.max() > _late_hits(job.route, k):
+        return None
+    behind.check_rows(rows[rows >= start] - start)
+    return scores, rows
+
+
+def _coded(
+    route: Route, scan: Scan | None, live: LiveMask | None, queries: Float32Array, k: int
+) -> tuple[Int64Array, int]:
+    """Return a scan's candidates, -1 for removed ones, and how many of them there should be."""
+    if scan is None:
+        return np.empty((len(queries), 0), np.int64), 0
+    assert route.structure is not None
+    assert route.scan_params is not None
+    needed = slots_for(route.structure.codes, route.scan_params, k)
+    if live is None:
+        return scan.find(queries, needed), min(needed, scan.count)
+    kept = int(np.count_nonzero(live.mask[: scan.count]))
+    found = scan.find(queries, 8 + FILTERED * needed * scan.count // max(1, kept))
+    return np.where(live.mask[found] & (found >= 0), found, -1), min(needed, kept)
 
 
 def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found:
