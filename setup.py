@@ -16,6 +16,6 @@ def compiled(name: str) -> Extension:
 
 
 setup(
-    ext_modules=[compiled("_walk"), compiled("_scores")],
+    ext_modules=[compiled("_walk"), compiled("_scan"), compiled("_scores")],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -1,4 +1,4 @@
-"""The compiled walk and scores do what FAISS does without them, and trust no array."""
+"""The compiled walk, scan and scores do what FAISS does without them, and trust no array."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import pytest
 from ann_data import DIM, ROWS, Builder, Case, Mapper, clustered, data, share
 
 import vecindex
-from vecindex.ann import compiled, load, score_rows
+from vecindex.ann import codebook, compiled, fast_scan, load, score_rows
+from vecindex.ann.fast_scan import flat_scan, lists_scan
 from vecindex.ann.hnsw import Hnsw
+from vecindex.ann.native import faiss
 from vecindex.arrays import Float32Array, Int64Array
-from vecindex.spec import HnswParams
+from vecindex.spec import FlatParams, HnswParams, IvfParams, Params
 
 SOURCES = Path(vecindex.__file__).parent / "ann"
 COMPILER = shutil.which("cc")
@@ -37,6 +39,146 @@ def graph(request: pytest.FixtureRequest, built: Builder) -> Case:
 def test_it_was_compiled() -> None:
     assert compiled.walk is not None
     assert compiled.scores is not None
+
+
+needs_scan = pytest.mark.skipif(compiled.scan is None, reason="this processor has no AVX2")
+
+
+@needs_scan
+@pytest.mark.parametrize("dim", [DIM, 10, 33])
+@pytest.mark.parametrize("name", ["flat/pq4", "ivf/pq4"])
+def test_both_scans_find_the_same(
+    name: str, dim: int, built: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = built(name, dim)
+    monkeypatch.setattr(compiled, "scan", None)
+    without = load(case.spec, data(case.structure), case.vectors)
+    for slots in (1, 10, 100, 1000):
+        ways: tuple[Params, ...] = (FlatParams(),)
+        if name == "ivf/pq4":
+            ways = (IvfParams(1), IvfParams(5), IvfParams(without.nlist))
+        for params in ways:
+            mine = case.structure.find(case.queries, slots, params)
+            theirs = without.find(case.queries, slots, params)
+            assert mine.shape == theirs.shape
+            np.testing.assert_array_equal((mine < 0).sum(axis=1), (theirs < 0).sum(axis=1))
+            # Of so few quantizers both round alike: only which of equal sums come last differs.
+            both = [set(a) & set(b) for a, b in zip(mine.tolist(), theirs.tolist(), strict=True)]
+            sizes = [len(set(row)) for row in theirs.tolist()]
+            assert sum(map(len, both)) / sum(sizes) > (0.95 if slots >= 100 else 0.75)
+
+
+def products(index: Any, query: Float32Array, codes: np.ndarray) -> np.ndarray:
+    """Return the product of a query with what the words of each row's code say, in float64."""
+    pq = index.pq
+    words = faiss.vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub).astype(np.float64)
+    table = np.einsum("mwd,md->mw", words, query.reshape(pq.M, pq.dsub))
+    numbers = np.stack([codes & 15, codes >> 4], axis=2).reshape(len(codes), pq.M)
+    return table[np.arange(pq.M), numbers].sum(axis=1)
+
+
+@needs_scan
+@pytest.mark.parametrize("block_rows", [32, 64, 128])
+@pytest.mark.parametrize("quantizers", [2, 6, 8, 10, 96, 400])
+@pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 129, 1000])
+def test_a_scan_names_the_best_rows(block_rows: int, quantizers: int, count: int) -> None:
+    rng = np.random.default_rng(count)
+    plain = faiss.IndexPQ(4 * quantizers, quantizers, 4, faiss.METRIC_INNER_PRODUCT)
+    words = rng.normal(size=(quantizers, 16, 4)).astype(np.float32)
+    faiss.copy_array_to_vector(words.ravel(), plain.pq.centroids)
+    codes = rng.integers(256, size=(count, quantizers // 2), dtype=np.uint8)
+    index = faiss.IndexPQFastScan(codebook.from_codes(plain, codes), block_rows)
+    scan = flat_scan(index)
+    assert scan is not None
+    queries = rng.normal(size=(3, 4 * quantizers)).astype(np.float32)
+    for slots in (1, 7, 100):
+        found = scan.find(queries, slots, 1, 1)
+        for query, row in zip(queries, found, strict=True):
+            assert (row >= 0).sum() == min(slots, count)
+            named = row[row >= 0]
+            assert len(set(named.tolist())) == len(named)
+            assert (row[len(named) :] == -1).all()
+            scores = products(index, query, codes)
+            table = np.einsum("mwd,md->mw", words, query.reshape(quantizers, 4))
+            spans = np.ptp(table, axis=1)
+            steps = min(
+                (255 if quantizers < 64 else 63) / spans.max(), (65535 - quantizers) / spans.sum()
+            )
+            error = quantizers / steps  # half a step for each product, on either side
+            left = np.setdiff1d(np.arange(count), named)
+            assert (np.diff(scores[named]) < error).all()
+            assert not len(left) or scores[left].max() < scores[named].min() + error
+
+
+@needs_scan
+def test_lists_are_visited_from_near_to_far(built: Builder) -> None:
+    case = built("ivf/pq4", DIM)
+    structure: Any = case.structure
+    entries = int(structure.sizes.sum())
+    members = {
+        number: set(
+            faiss.rev_swig_ptr(structure.index.invlists.get_ids(number), int(size)).tolist()
+        )
+        for number, size in enumerate(structure.sizes)
+    }
+    centroids = structure.quantizer.reconstruct_n(0, structure.nlist)
+    for query in case.queries[:20]:
+        order = np.argsort(-(centroids @ query), kind="stable")
+        for nprobe in (1, 3, structure.nlist):
+            found = structure._fast.find(query[None], entries, nprobe, 1)[0]
+            expected = set().union(*(members[number] for number in order[:nprobe].tolist()))
+            assert set(found[found >= 0].tolist()) == expected
+
+
+@needs_scan
+def test_an_unknown_packing_is_left_to_faiss(
+    built: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structure: Any = built("ivf/pq4", DIM).structure
+    monkeypatch.setattr(codebook, "unpack", lambda _, rows: np.zeros((len(rows), 2), np.uint8))
+    fast_scan._packs_as_expected.cache_clear()
+    try:
+        assert flat_scan(structure.scan.index) is None
+        assert lists_scan(structure.index, np.empty(0, np.float32), structure.sizes) is None
+    finally:
+        fast_scan._packs_as_expected.cache_clear()
+
+
+@needs_scan
+@pytest.mark.parametrize(
+    ("changed", "value", "what"),
+    [
+        (0, np.zeros((4, 3, 16), np.float32), "16 words"),
+        (1, np.zeros((2, 16), np.float32), "centroid for each"),
+        (2, np.zeros(2, np.uint64), "other lists"),
+        (3, np.zeros(2, np.uint64), "other lists"),
+        (4, np.zeros(0, np.int64), "other lists"),
+        (4, np.array([-1]), "impossible size"),
+        (4, np.array([1 << 32]), "impossible size"),
+        (5, 0, "dimension"),
+        (5, 1 << 40, "dimension"),
+        (6, 3, "pairs"),
+        (6, 0, "pairs"),
+        (6, 6, "pairs"),
+        (7, 33, "lanes of 32"),
+        (7, 0, "lanes of 32"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(changed: int, value: Any, what: str) -> None:
+    assert compiled.scan is not None
+    words, centroids = np.zeros((4, 4, 16), np.float32), np.zeros((0, 16), np.float32)
+    addresses, sizes = np.zeros(1, np.uint64), np.zeros(1, np.int64)
+    parts: list[Any] = [words, centroids, addresses, addresses, sizes, 16, 4, 64]
+    lists = compiled.scan.Lists(*parts)
+    found = np.empty((2, 3), np.int64)
+    lists.find(np.zeros((2, 16), np.float32), 1, found)
+    assert (found == -1).all()
+    for queries, nprobe in (((2, 15), 1), ((4, 16), 1), ((2, 16), 0), ((2, 16), 2)):
+        with pytest.raises(ValueError, match="do not fit"):
+            lists.find(np.zeros(queries, np.float32), nprobe, np.empty((2, 7), np.int64))
+    parts[changed] = value
+    with pytest.raises(ValueError, match=what):
+        compiled.scan.Lists(*parts)
 
 
 def by_faiss(case: Case, monkeypatch: pytest.MonkeyPatch) -> Hnsw:

@@ -8,4 +8,9 @@ try:
 except ImportError:
     scores = walk = None  # type: ignore[assignment]
 
-__all__ = ["scores", "walk"]
+try:
+    from vecindex.ann import _scan as scan
+except ImportError:  # or a processor whose instructions it does not know
+    scan = None  # type: ignore[assignment]
+
+__all__ = ["scan", "scores", "walk"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from vecindex.ann import codebook
 from vecindex.ann.base import RESCORE_LADDERS, Watch, WriteBytes
+from vecindex.ann.fast_scan import lists_scan
 from vecindex.ann.flat_codes import read_scan
 from vecindex.ann.ivf import Lists, list_sizes, search_params
 from vecindex.ann.native import check_length, check_type_code, faiss, read_view, write_index
@@ -60,6 +61,8 @@ class IvfPq(Lists, NativeIndex):
         self.rows = scan.count
         self.nlist = int(index.nlist)
         self.sizes = list_sizes(index)
+        centroids = self.quantizer.reconstruct_n(0, self.nlist)
+        self._fast = lists_scan(index, centroids, self.sizes)
 
     @property
     def size_bytes(self) -> int:
@@ -75,6 +78,8 @@ class IvfPq(Lists, NativeIndex):
         if nprobe >= self.nlist:
             return self.scan.find(queries, slots, threads)
         asked = codebook.padded(queries)
+        if self._fast is not None:
+            return self._fast.find(asked, slots, nprobe, threads)
         return self.search(asked, slots, search_params(nprobe), threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vecindex.ann import codebook
 from vecindex.ann.base import Watch
+from vecindex.ann.fast_scan import flat_scan
 from vecindex.ann.native import faiss
 from vecindex.ann.native_search import NativeIndex
 from vecindex.ann.threads import use_threads
@@ -39,6 +40,7 @@ class Scan(NativeIndex):
     ) -> None:
         super().__init__(index, keep)
         self._rows = rows
+        self._fast = flat_scan(index)
         self.count: int = index.ntotal
 
     @classmethod
@@ -72,8 +74,11 @@ class Scan(NativeIndex):
         ndarray of int64, shape (q, min(slots, count))
             Row numbers, best first as far as codes tell; -1 pads.
         """
-        asked = codebook.padded(queries)
-        rows = self.search(asked, min(slots, self.count), None, threads)
+        asked, slots = codebook.padded(queries), min(slots, self.count)
+        if self._fast is not None:
+            rows = self._fast.find(asked, slots, 1, threads)
+        else:
+            rows = self.search(asked, slots, None, threads)
         if self._rows is None:
             return rows
         # A row whose code is the worst possible is not found: -1, also where all are asked for.

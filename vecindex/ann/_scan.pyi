@@ -1,0 +1,22 @@
+from typing import Any
+
+import numpy as np
+
+from vecindex.arrays import Float32Array, Int64Array
+
+Addresses = np.ndarray[Any, np.dtype[np.uint64]]
+
+class Lists:
+    def __init__(
+        self,
+        words: Float32Array,
+        centroids: Float32Array,
+        codes: Addresses,
+        ids: Addresses,
+        sizes: Int64Array,
+        dim: int,
+        quantizers: int,
+        block_rows: int,
+        /,
+    ) -> None: ...
+    def find(self, queries: Float32Array, nprobe: int, found: Int64Array, /) -> None: ...
