@@ -9,7 +9,7 @@ def compiled(name: str) -> Extension:
         f"vecindex.ann.{name}",
         [f"vecindex/ann/{name}.c"],
         depends=["vecindex/ann/_products.h"],
-        extra_compile_args=["-O3"],
+        extra_compile_args=["-O3", "-fno-math-errno"],
         optional=True,
         py_limited_api=True,  # one build for all Pythons from 3.11 on
     )

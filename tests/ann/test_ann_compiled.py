@@ -61,7 +61,8 @@ def test_both_scans_find_the_same(
             mine = case.structure.find(case.queries, slots, params)
             theirs = without.find(case.queries, slots, params)
             assert mine.shape == theirs.shape
-            np.testing.assert_array_equal((mine < 0).sum(axis=1), (theirs < 0).sum(axis=1))
+            # Centroids are compared in 8 bits: of two that are as near, the other one may be taken.
+            assert ((mine < 0).sum(axis=1) == (theirs < 0).sum(axis=1)).mean() >= 0.95
             # Of so few quantizers both round alike: only which of equal sums come last differs.
             both = [set(a) & set(b) for a, b in zip(mine.tolist(), theirs.tolist(), strict=True)]
             sizes = [len(set(row)) for row in theirs.tolist()]
@@ -78,7 +79,7 @@ def products(index: Any, query: Float32Array, codes: np.ndarray) -> np.ndarray:
 
 
 @needs_scan
-@pytest.mark.parametrize("block_rows", [32, 64, 128])
+@pytest.mark.parametrize("block_rows", [64, 128])
 @pytest.mark.parametrize("quantizers", [2, 6, 8, 10, 96, 400])
 @pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 129, 1000])
 def test_a_scan_names_the_best_rows(block_rows: int, quantizers: int, count: int) -> None:
@@ -149,26 +150,28 @@ def test_an_unknown_packing_is_left_to_faiss(
     ("changed", "value", "what"),
     [
         (0, np.zeros((4, 3, 16), np.float32), "16 words"),
-        (1, np.zeros((2, 16), np.float32), "centroid for each"),
-        (2, np.zeros(2, np.uint64), "other lists"),
+        (1, np.zeros((2, 16), np.uint8), "centroid for each"),
+        (2, np.zeros(15, np.float32), "one scale"),
         (3, np.zeros(2, np.uint64), "other lists"),
-        (4, np.zeros(0, np.int64), "other lists"),
-        (4, np.array([-1]), "impossible size"),
-        (4, np.array([1 << 32]), "impossible size"),
-        (5, 0, "dimension"),
-        (5, 1 << 40, "dimension"),
-        (6, 3, "pairs"),
-        (6, 0, "pairs"),
-        (6, 6, "pairs"),
-        (7, 33, "lanes of 32"),
-        (7, 0, "lanes of 32"),
+        (4, np.zeros(2, np.uint64), "other lists"),
+        (5, np.zeros(0, np.int64), "other lists"),
+        (5, np.array([-1]), "impossible size"),
+        (5, np.array([1 << 32]), "impossible size"),
+        (6, 0, "dimension"),
+        (6, 1 << 40, "dimension"),
+        (7, 3, "pairs"),
+        (7, 0, "pairs"),
+        (7, 6, "pairs"),
+        (8, 32, "64 rows"),
+        (8, 0, "64 rows"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(changed: int, value: Any, what: str) -> None:
     assert compiled.scan is not None
-    words, centroids = np.zeros((4, 4, 16), np.float32), np.zeros((0, 16), np.float32)
+    words, centroids = np.zeros((4, 4, 16), np.float32), np.zeros((0, 16), np.uint8)
+    scales = np.ones(16, np.float32)
     addresses, sizes = np.zeros(1, np.uint64), np.zeros(1, np.int64)
-    parts: list[Any] = [words, centroids, addresses, addresses, sizes, 16, 4, 64]
+    parts: list[Any] = [words, centroids, scales, addresses, addresses, sizes, 16, 4, 64]
     lists = compiled.scan.Lists(*parts)
     found = np.empty((2, 3), np.int64)
     lists.find(np.zeros((2, 16), np.float32), 1, found)
@@ -177,6 +180,8 @@ def test_lists_that_do_not_fit_are_refused(changed: int, value: Any, what: str) 
         with pytest.raises(ValueError, match="do not fit"):
             lists.find(np.zeros(queries, np.float32), nprobe, np.empty((2, 7), np.int64))
     parts[changed] = value
+    if changed == 2:
+        parts[1] = np.zeros((1, 16), np.uint8)
     with pytest.raises(ValueError, match=what):
         compiled.scan.Lists(*parts)
 

@@ -10,6 +10,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -152,6 +153,31 @@ AVX2 static inline float avx2_sq4(const void *query, const uint8_t *codes, Py_ss
     return (float)(added_int(sums) + rest_sq4(weights, codes, (dim + 1) / 2));
 }
 #endif
+
+/* Write what a step of one in each dimension's codes means for the product, in whole parts of the
+ * greatest: int16 for 8 bits, int8 for 4, in the order that the products want. */
+static inline void weigh(const float *query, const float *scales, Py_ssize_t dim, int bits,
+                         void *weights) {
+    float most = 0, limit = INT8_MAX;
+    if (bits == 8) { /* the sum of all products must fit 31 bits */
+        limit = (float)(INT32_MAX / UINT8_MAX / dim);
+        if (limit > INT16_MAX) limit = INT16_MAX;
+    }
+    for (Py_ssize_t i = 0; i < dim; i++) {
+        float size = fabsf(query[i] * scales[i]);
+        most = size > most ? size : most;
+    }
+    float factor = most > 0 ? limit / most : 0;
+    int8_t *bytes = weights;
+    int16_t *words = weights;
+    for (Py_ssize_t i = 0; i < dim; i++) {
+        long weight = lrintf(query[i] * scales[i] * factor);
+        if (bits == 8)
+            words[i] = (int16_t)weight;
+        else
+            bytes[i / BLOCK * BLOCK + i % BLOCK / 2 + i % 2 * (BLOCK / 2)] = (int8_t)weight;
+    }
+}
 
 /* `bits` of a dimension: 32, 16, 8 or 4. */
 static inline Product product_for(int bits) {

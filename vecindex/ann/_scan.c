@@ -10,18 +10,20 @@
  */
 #include "_products.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 
 #ifdef X86
 
-enum { WORDS = 16, LANE = 32, HALF = LANE / 2, MANY = 64, TOGETHER = 4 };
+#define ALWAYS static inline __attribute__((always_inline))
+
+enum { WORDS = 16, LANE = 32, HALF = LANE / 2, LANES_AT_ONCE = 2, AT_ONCE = LANES_AT_ONCE * LANE };
+enum { PARTS = AT_ONCE / HALF, MANY = 64, TOGETHER = 4 };
 
 typedef struct {
     PyObject_HEAD
     Py_buffer words;     /* float32: quantizer, dimension, word */
-    Py_buffer centroids; /* float32: list, dimension; empty if there is one list */
+    Py_buffer centroids; /* uint8: list, dimension; empty if there is one list */
+    Py_buffer scales;    /* float32: what a step of one means in each dimension of the centroids */
     Py_buffer codes;     /* uint64: the address of each list's blocks */
     Py_buffer ids;       /* uint64: the address of each list's row numbers, int64; 0: places */
     Py_buffer sizes;     /* int64: rows of each list */
@@ -109,45 +111,58 @@ AVX2 static inline __m256i halves_added(__m256i even, __m256i odd) {
     return _mm256_set_m128i(second, first);
 }
 
-/* Add up the products of the 32 rows of a lane, in the order of the rows. */
-AVX2 static inline void add_up(const uint8_t *codes, Py_ssize_t stride, const uint8_t *tables,
-                               Py_ssize_t pairs, Py_ssize_t together, __m256i sums[2]) {
-    const __m256i low = _mm256_set1_epi8(15), byte = _mm256_set1_epi16(255);
-    __m256i even[2], odd[2];
-    for (int half = 0; half < 2; half++) even[half] = odd[half] = _mm256_setzero_si256();
-    while (pairs > 0) {
-        Py_ssize_t some = pairs < together ? pairs : together;
-        __m256i bytes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-        for (Py_ssize_t i = 0; i < some; i++, codes += stride, tables += LANE) {
-            __m256i packed = _mm256_loadu_si256((const __m256i *)codes);
-            __m256i table = _mm256_loadu_si256((const __m256i *)tables);
-            __m256i first = _mm256_and_si256(packed, low);
-            __m256i second = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
-            bytes[0] = _mm256_add_epi8(bytes[0], _mm256_shuffle_epi8(table, first));
-            bytes[1] = _mm256_add_epi8(bytes[1], _mm256_shuffle_epi8(table, second));
+/* Add the products of some pairs of quantizers, for all rows of two lanes, in bytes. */
+AVX2 ALWAYS void add_pairs(const uint8_t *codes, Py_ssize_t stride, const uint8_t *tables,
+                           Py_ssize_t pairs, __m256i bytes[PARTS]) {
+    const __m256i low = _mm256_set1_epi8(15);
+    for (Py_ssize_t i = 0; i < pairs; i++) {
+        __m256i table = _mm256_loadu_si256((const __m256i *)(tables + i * LANE));
+        for (int lane = 0; lane < LANES_AT_ONCE; lane++) {
+            const uint8_t *packed = codes + i * stride + lane * LANE;
+            __m256i both = _mm256_loadu_si256((const __m256i *)packed);
+            __m256i first = _mm256_and_si256(both, low);
+            __m256i second = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+            __m256i *sums = bytes + 2 * lane;
+            sums[0] = _mm256_add_epi8(sums[0], _mm256_shuffle_epi8(table, first));
+            sums[1] = _mm256_add_epi8(sums[1], _mm256_shuffle_epi8(table, second));
         }
-        for (int half = 0; half < 2; half++) {
-            even[half] = _mm256_add_epi16(even[half], _mm256_and_si256(bytes[half], byte));
-            odd[half] = _mm256_add_epi16(odd[half], _mm256_srli_epi16(bytes[half], 8));
-        }
-        pairs -= some;
     }
-    for (int half = 0; half < 2; half++) sums[half] = halves_added(even[half], odd[half]);
 }
 
-AVX2 static inline __attribute__((always_inline)) void
-scan_list(const uint8_t *codes, Py_ssize_t size, Py_ssize_t block_rows, const uint8_t *tables,
-          Py_ssize_t pairs, Py_ssize_t together, Py_ssize_t visit, Best *best) {
-    for (Py_ssize_t start = 0; start < size; start += LANE) {
+/* Add up the products of the rows of two lanes, in the order of the rows. */
+AVX2 ALWAYS void add_up(const uint8_t *codes, Py_ssize_t stride, const uint8_t *tables,
+                        Py_ssize_t pairs, Py_ssize_t together, __m256i sums[PARTS]) {
+    const __m256i byte = _mm256_set1_epi16(255), zero = _mm256_setzero_si256();
+    __m256i even[PARTS], odd[PARTS], bytes[PARTS];
+    for (int part = 0; part < PARTS; part++) even[part] = odd[part] = zero;
+    while (pairs > 0) {
+        for (int part = 0; part < PARTS; part++) bytes[part] = zero;
+        if (pairs >= together) /* a number that is known can be unrolled */
+            add_pairs(codes, stride, tables, together, bytes);
+        else
+            add_pairs(codes, stride, tables, pairs, bytes);
+        for (int part = 0; part < PARTS; part++) {
+            even[part] = _mm256_add_epi16(even[part], _mm256_and_si256(bytes[part], byte));
+            odd[part] = _mm256_add_epi16(odd[part], _mm256_srli_epi16(bytes[part], 8));
+        }
+        pairs -= together, codes += together * stride, tables += together * LANE;
+    }
+    for (int part = 0; part < PARTS; part++) sums[part] = halves_added(even[part], odd[part]);
+}
+
+AVX2 ALWAYS void scan_list(const uint8_t *codes, Py_ssize_t size, Py_ssize_t block_rows,
+                           const uint8_t *tables, Py_ssize_t pairs, Py_ssize_t together,
+                           Py_ssize_t visit, Best *best) {
+    for (Py_ssize_t start = 0; start < size; start += AT_ONCE) {
         const uint8_t *block = codes + start / block_rows * block_rows * pairs;
-        __m256i sums[2];
+        __m256i sums[PARTS];
         add_up(block + start % block_rows, block_rows, tables, pairs, together, sums);
-        for (int half = 0; half < 2; half++) {
-            Py_ssize_t first = start + half * HALF;
+        for (int part = 0; part < PARTS; part++) {
+            Py_ssize_t first = start + part * HALF;
             uint32_t good = UINT32_MAX; /* two bits a row */
             if (best->threshold >= 0) {
                 __m256i limit = _mm256_set1_epi16((short)best->threshold);
-                __m256i over = _mm256_subs_epu16(sums[half], limit);
+                __m256i over = _mm256_subs_epu16(sums[part], limit);
                 __m256i none = _mm256_cmpeq_epi16(over, _mm256_setzero_si256());
                 good = ~(uint32_t)_mm256_movemask_epi8(none);
             }
@@ -155,7 +170,7 @@ scan_list(const uint8_t *codes, Py_ssize_t size, Py_ssize_t block_rows, const ui
                 good &= first < size ? (UINT32_C(1) << (2 * (size - first))) - 1 : 0;
             if (!good) continue;
             uint16_t values[HALF];
-            _mm256_storeu_si256((__m256i *)values, sums[half]);
+            _mm256_storeu_si256((__m256i *)values, sums[part]);
             for (; good; good &= good - 1, good &= good - 1) {
                 int row = __builtin_ctz(good) / 2;
                 if (values[row] > best->threshold) put(best, key_of(values[row], visit, first + row));
@@ -170,6 +185,7 @@ typedef struct {
     float *products; /* of the query with all words */
     uint8_t *tables;
     uint64_t *visits; /* keys of lists, then of those to visit */
+    int16_t *weights; /* of the query, for the centroids' codes */
     Best best;
 } Room;
 
@@ -192,32 +208,57 @@ static Py_ssize_t together(const Lists *lists) {
     return lists->quantizers < MANY ? 1 : TOGETHER;
 }
 
+/* Return the least or the greatest of a quantizer's products, in every place. */
+AVX2 static inline __m256 extreme(__m256 first, __m256 second, int greatest) {
+    __m256 best = greatest ? _mm256_max_ps(first, second) : _mm256_min_ps(first, second);
+    for (int step = 0; step < 3; step++) {
+        __m256 other = step == 0   ? _mm256_permute2f128_ps(best, best, 1)
+                       : step == 1 ? _mm256_shuffle_ps(best, best, 0x4e)
+                                   : _mm256_shuffle_ps(best, best, 0xb1);
+        best = greatest ? _mm256_max_ps(best, other) : _mm256_min_ps(best, other);
+    }
+    return best;
+}
+
 /* Turn products into steps above each quantizer's least one; all sums must fit 16 bits. */
 AVX2 static void make_tables(const Lists *lists, const float *products, uint8_t *tables) {
-    float widest = 0, whole = 0, most_steps = (float)(UINT8_MAX / together(lists));
+    __m256 widest = _mm256_setzero_ps(), whole = widest;
     for (Py_ssize_t m = 0; m < lists->quantizers; m++) {
-        const float *mine = products + m * WORDS;
-        float least = mine[0], most = mine[0];
-        for (int i = 1; i < WORDS; i++) least = fminf(least, mine[i]), most = fmaxf(most, mine[i]);
-        widest = fmaxf(widest, most - least);
-        whole += most - least;
+        __m256 first = _mm256_loadu_ps(products + m * WORDS);
+        __m256 second = _mm256_loadu_ps(products + m * WORDS + 8);
+        __m256 span = _mm256_sub_ps(extreme(first, second, 1), extreme(first, second, 0));
+        widest = _mm256_max_ps(widest, span);
+        whole = _mm256_add_ps(whole, span);
     }
-    float steps = widest > 0 ? fminf(most_steps / widest, (UINT16_MAX - lists->quantizers) / whole) : 0;
+    float most = _mm256_cvtss_f32(widest), all = _mm256_cvtss_f32(whole), steps = 0;
+    if (most > 0) {
+        steps = (float)(UINT8_MAX / together(lists)) / most;
+        float limit = (float)(UINT16_MAX - lists->quantizers) / all;
+        steps = steps < limit ? steps : limit;
+    }
+    const __m256 scale = _mm256_set1_ps(steps), half = _mm256_set1_ps(0.5f);
     for (Py_ssize_t m = 0; m < lists->quantizers; m++) {
-        const float *mine = products + m * WORDS;
-        float least = mine[0];
-        for (int i = 1; i < WORDS; i++) least = fminf(least, mine[i]);
-        for (int i = 0; i < WORDS; i++)
-            tables[m * WORDS + i] = (uint8_t)((mine[i] - least) * steps + 0.5f);
+        __m256 first = _mm256_loadu_ps(products + m * WORDS);
+        __m256 second = _mm256_loadu_ps(products + m * WORDS + 8);
+        __m256 least = extreme(first, second, 0);
+        first = _mm256_fmadd_ps(_mm256_sub_ps(first, least), scale, half);
+        second = _mm256_fmadd_ps(_mm256_sub_ps(second, least), scale, half);
+        __m256i words = _mm256_packus_epi32(_mm256_cvttps_epi32(first), _mm256_cvttps_epi32(second));
+        words = _mm256_permute4x64_epi64(words, 0xd8); /* packing goes half by half */
+        __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words),
+                                         _mm256_extracti128_si256(words, 1));
+        _mm_storeu_si128((__m128i *)(tables + m * WORDS), bytes);
     }
 }
 
 /* Leave the nearest lists in `visits`, nearest first. */
-static void rank(const Lists *lists, const float *query, Py_ssize_t nprobe, uint64_t *visits) {
-    Product product = product_for(32);
-    const float *centroids = lists->centroids.buf;
+static void rank(const Lists *lists, const float *query, Py_ssize_t nprobe, Room *room) {
+    Product product = product_for(8);
+    const uint8_t *centroids = lists->centroids.buf;
+    uint64_t *visits = room->visits;
+    weigh(query, lists->scales.buf, lists->dim, 8, room->weights);
     for (Py_ssize_t i = 0; i < lists->lists; i++) {
-        float near = product(query, (const uint8_t *)(centroids + i * lists->dim), lists->dim);
+        float near = product(room->weights, centroids + i * lists->dim, lists->dim);
         int32_t bits;
         memcpy(&bits, &near, sizeof(bits));
         uint32_t rising = (uint32_t)(bits < 0 ? ~bits : bits ^ INT32_MIN);
@@ -235,7 +276,7 @@ AVX2 static void find_one(const Lists *lists, const float *query, Py_ssize_t npr
     Best *best = &room->best;
     best->count = 0, best->threshold = -1;
     room->visits[0] = 0;
-    if (lists->centroids.len) rank(lists, query, nprobe, room->visits);
+    if (lists->centroids.len) rank(lists, query, nprobe, room);
     multiply(lists, query, room->products);
     make_tables(lists, room->products, room->tables);
     for (Py_ssize_t i = 0; i < nprobe; i++) {
@@ -266,14 +307,16 @@ static int make_room(const Lists *lists, Py_ssize_t slots, Room *room) {
     room->best.room = 2 * slots + LANE;
     room->products = malloc(entries * sizeof(float));
     room->tables = malloc(entries);
+    room->weights = malloc((size_t)lists->dim * sizeof(int16_t));
     room->visits = malloc((size_t)lists->lists * sizeof(uint64_t));
     room->best.keys = malloc((size_t)room->best.room * sizeof(uint64_t));
-    return room->products && room->tables && room->visits && room->best.keys;
+    return room->products && room->tables && room->weights && room->visits && room->best.keys;
 }
 
 static void free_room(Room *room) {
     free(room->products);
     free(room->tables);
+    free(room->weights);
     free(room->visits);
     free(room->best.keys);
 }
@@ -322,12 +365,14 @@ static const char *wrong(const Lists *lists) {
     if (lists->quantizers < 2 || lists->quantizers % 2 || lists->dim % lists->quantizers)
         return "quantizers come in pairs, and share the dimensions";
     if (lists->words.len != lists->dim * WORDS * float_bytes) return "there must be 16 words";
-    if (lists->block_rows < LANE || lists->block_rows % LANE) return "blocks have lanes of 32 rows";
+    if (lists->block_rows < AT_ONCE || lists->block_rows % AT_ONCE) return "blocks have 64 rows";
     if (n < 1 || n >= 1 << 16 || lists->codes.len != lists->sizes.len ||
         lists->ids.len != lists->sizes.len)
         return "codes, ids and sizes are of other lists";
-    if (lists->centroids.len ? lists->centroids.len != n * lists->dim * float_bytes : n != 1)
+    if (lists->centroids.len ? lists->centroids.len != n * lists->dim : n != 1)
         return "there must be a centroid for each list";
+    if (lists->centroids.len && lists->scales.len != lists->dim * float_bytes)
+        return "there must be one scale for each dimension";
     for (Py_ssize_t i = 0; i < n; i++) {
         int64_t size = ((const int64_t *)lists->sizes.buf)[i];
         if (size < 0 || size > UINT32_MAX) return "a list has an impossible size";
@@ -340,8 +385,8 @@ static PyObject *Lists_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Lists *self = (Lists *)allocate(type, 0);
     if (self == NULL) return NULL;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*nnn", &self->words, &self->centroids, &self->codes,
-                          &self->ids, &self->sizes, &self->dim, &self->quantizers,
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*nnn", &self->words, &self->centroids, &self->scales,
+                          &self->codes, &self->ids, &self->sizes, &self->dim, &self->quantizers,
                           &self->block_rows)) {
         Py_DECREF(self);
         return NULL;
@@ -358,7 +403,8 @@ static PyObject *Lists_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static void Lists_dealloc(Lists *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
-    Py_buffer *held[] = {&self->words, &self->centroids, &self->codes, &self->ids, &self->sizes};
+    Py_buffer *held[] = {&self->words, &self->centroids, &self->scales,
+                         &self->codes, &self->ids,       &self->sizes};
     for (size_t i = 0; i < sizeof(held) / sizeof(*held); i++) PyBuffer_Release(held[i]);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
@@ -370,7 +416,7 @@ static PyMethodDef Lists_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(lists_doc, "Lists(words, centroids, codes, ids, sizes, dim, quantizers, block_rows)\n--\n\n"
+PyDoc_STRVAR(lists_doc, "Lists(words, centroids, scales, codes, ids, sizes, dim, quantizers, block_rows)\n--\n\n"
                         "Lists of 4-bit codes where FAISS keeps them; `codes` and `ids` are addresses.");
 
 static PyType_Slot Lists_slots[] = {

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
 Addresses = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -10,7 +10,8 @@ class Lists:
     def __init__(
         self,
         words: Float32Array,
-        centroids: Float32Array,
+        centroids: UInt8Array,
+        scales: Float32Array,
         codes: Addresses,
         ids: Addresses,
         sizes: Int64Array,

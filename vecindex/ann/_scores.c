@@ -1,8 +1,6 @@
 /* Scores of candidate rows, and the best of them: what ends every search. */
 #include "_products.h"
 
-#include <math.h>
-
 enum { AHEAD = 8, SHORT = 512 }; /* rows asked for early; rows whose scoring keeps the interpreter */
 
 typedef struct {

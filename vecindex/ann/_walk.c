@@ -11,7 +11,6 @@
  */
 #include "_products.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 /* -- the graph ---------------------------------------------------------------------------------- */
@@ -148,30 +147,11 @@ static Py_ssize_t walk(const Graph *graph, Py_ssize_t ef, Room *room) {
 
 /* -- queries ------------------------------------------------------------------------------------ */
 
-/* What a code's step of one means for the product, in `limit` equal parts of the greatest. */
 static void prepare(const Graph *graph, const float *query, void *prepared) {
-    Py_ssize_t dim = graph->dim;
-    if (graph->bits > 8) {
-        memcpy(prepared, query, (size_t)dim * sizeof(float));
-        return;
-    }
-    const float *scales = graph->scales.buf;
-    float most = 0, limit = 127;
-    if (graph->bits == 8) { /* the sum of all products must fit 31 bits */
-        limit = (float)(INT32_MAX / 255 / dim);
-        if (limit > INT16_MAX) limit = INT16_MAX;
-    }
-    for (Py_ssize_t i = 0; i < dim; i++) most = fmaxf(most, fabsf(query[i] * scales[i]));
-    float factor = most > 0 ? limit / most : 0;
-    int8_t *bytes = prepared;
-    int16_t *words = prepared;
-    for (Py_ssize_t i = 0; i < dim; i++) {
-        long weight = lrintf(query[i] * scales[i] * factor);
-        if (graph->bits == 8)
-            words[i] = (int16_t)weight;
-        else
-            bytes[i / BLOCK * BLOCK + i % BLOCK / 2 + i % 2 * (BLOCK / 2)] = (int8_t)weight;
-    }
+    if (graph->bits > 8)
+        memcpy(prepared, query, (size_t)graph->dim * sizeof(float));
+    else
+        weigh(query, graph->scales.buf, graph->dim, graph->bits, prepared);
 }
 
 static void free_room(Room *room) {

@@ -11,7 +11,7 @@ import numpy as np
 from vecindex.ann import codebook, compiled
 from vecindex.ann.native import faiss
 from vecindex.ann.threads import in_pieces
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
 Block = tuple[int, int, int]
 """A list: the addresses of its packed codes and of its row numbers, and how many there are."""
@@ -43,9 +43,13 @@ class FastScan:
         pq = index.pq
         words = faiss.vector_to_array(pq.centroids).reshape(pq.M, 1 << pq.nbits, pq.dsub)
         codes, ids, sizes = zip(*lists, strict=True)
+        coded, scales = np.empty((0, 0), np.uint8), np.empty(0, np.float32)
+        if centroids is not None:
+            coded, scales = _coded(centroids)
         self._lists = compiled.scan.Lists(
             np.ascontiguousarray(words.transpose(0, 2, 1)),
-            np.empty((0, index.d), np.float32) if centroids is None else centroids,
+            coded,
+            scales,
             np.array(codes, np.uint64),
             np.array(ids, np.uint64),
             np.array(sizes, np.int64),
@@ -78,6 +82,14 @@ class FastScan:
             lambda part: self._lists.find(queries[part], nprobe, found[part]), len(queries), threads
         )
         return found
+
+
+def _coded(centroids: Float32Array) -> tuple[UInt8Array, Float32Array]:
+    """Return centroids in 8 bits a dimension, and what a step means: to rank them needs no more."""
+    low, high = centroids.min(axis=0), centroids.max(axis=0)
+    scales = (high - low) / 255
+    codes = np.rint((centroids - low) / np.where(scales > 0, scales, 1))
+    return codes.astype(np.uint8), scales
 
 
 def flat_scan(index: Any) -> FastScan | None:
