@@ -8,7 +8,7 @@ def compiled(name: str) -> Extension:
     return Extension(
         f"vecindex.ann.{name}",
         [f"vecindex/ann/{name}.c"],
-        depends=["vecindex/ann/_products.h"],
+        depends=["vecindex/ann/_best.h", "vecindex/ann/_products.h"],
         extra_compile_args=["-O3", "-fno-math-errno"],
         optional=True,
         py_limited_api=True,  # one build for all Pythons from 3.11 on

@@ -75,7 +75,7 @@ class HnswSpec:
 
     kind: ClassVar[str] = "hnsw"
     m: int = 32
-    ef_construction: int = 100
+    ef_construction: int = 150
     codes: str = "float32"
 
     def __post_init__(self) -> None:

@@ -382,6 +382,53 @@ def test_scores_refuse_what_does_not_fit() -> None:
             compiled.scores.top(scores, rows, k, best, numbers)
 
 
+@needs_scan
+def test_endings_that_do_not_fit_are_refused() -> None:
+    assert compiled.walk is not None
+    assert compiled.scan is not None
+    graph = compiled.walk.Graph(*arrays().values())
+    words, addresses = np.zeros((4, 4, 16), np.float32), np.zeros(1, np.uint64)
+    nothing: Any = np.zeros((0, 16), np.uint8), np.ones(16, np.float32)
+    lists = compiled.scan.Lists(
+        words, *nothing, addresses, addresses, np.zeros(1, np.int64), 16, 4, 64
+    )
+    queries, padded = np.zeros((2, 4), np.float32), np.zeros((2, 16), np.float32)
+    matrix, scores = np.zeros((20, 4), np.float32), np.empty((2, 3), np.float32)
+    rows = np.empty((2, 3), np.int64)
+
+    def both(**changed: Any) -> None:
+        of = {"queries": queries, "slots": 5, "matrix": matrix, "scores": scores, "rows": rows}
+        of |= changed
+        graph.best(of["queries"], 9, of["slots"], of["matrix"], of["scores"], of["rows"])
+        lists.best(padded, 1, of["slots"], of["queries"], 4, of["matrix"], of["scores"], of["rows"])
+
+    both()
+    assert (rows == -1).all()
+    for wrong in (
+        {"slots": 0},
+        {"slots": -1},
+        {"slots": 2**62},
+        {"queries": queries[:1]},
+        {"queries": np.zeros((2, 5), np.float32)},
+        {"matrix": matrix.ravel()[:-1]},
+        {"scores": scores[:1]},
+        {"rows": rows.ravel()[:5]},
+        {"rows": rows[:0]},
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            both(**wrong)
+        if "slots" not in wrong:
+            with pytest.raises(ValueError, match="do not fit"):
+                of: Any = {"queries": queries, "matrix": matrix, "scores": scores, "rows": rows}
+                of |= wrong
+                lists.best(padded, 1, 5, of["queries"], 4, of["matrix"], of["scores"], of["rows"])
+    with pytest.raises(ValueError, match="too small"):
+        graph.best(queries, 0, 5, matrix, scores, rows)
+    for asked, nprobe in ((padded, 0), (padded, 2)):
+        with pytest.raises(ValueError, match="do not fit"):
+            lists.best(asked, nprobe, 5, queries, 4, matrix, scores, rows)
+
+
 def test_a_damaged_graph_names_rows_that_exist(built: Builder) -> None:
     case = built("hnsw/sq4", DIM)
     whole = data(case.structure)

@@ -12,6 +12,7 @@ import pytest
 from ann_data import clustered
 
 from vecindex.ann import LiveMask, Questions, calibrate, exact_search, questions
+from vecindex.ann.rescored import Rescored
 from vecindex.arrays import Float32Array, Int64Array
 from vecindex.results import Calibration, Costs
 from vecindex.spec import IvfParams, Params
@@ -19,7 +20,7 @@ from vecindex.spec import IvfParams, Params
 module = import_module("vecindex.ann.calibrate")  # the function of that name hides it
 
 
-class Scripted:
+class Scripted(Rescored):
     """A structure that knows the truth, tells a part of it, and notes what it was asked."""
 
     kind, codes, scan, repeats, size_bytes = "ivf", "sq8", None, False, 0

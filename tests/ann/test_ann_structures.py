@@ -18,7 +18,7 @@ from ann_data import (
     ends,
 )
 
-from vecindex.ann import build, lists_for, score_rows, search_flat, slots_for
+from vecindex.ann import build, lists_for, score_rows, search_flat, slots_for, top_k
 from vecindex.ann.codebook import padded
 from vecindex.ann.ivf import search_params
 from vecindex.ann.ivf_pq import IvfPq
@@ -68,6 +68,23 @@ def test_candidates(case: Case) -> None:
         assert (np.diff(rows < 0, axis=1) >= 0).all()  # pads at the end
         times = [max(map(row.count, row)) for row in rows.tolist()]
         assert max(times) == 1 if not case.structure.repeats else max(times) <= 2
+
+
+@pytest.mark.parametrize(("slots", "k"), [(1, 1), (10, 10), (60, 7), (40, 90), (300, 200)])
+def test_the_best_are_the_best_of_the_candidates(case: Case, slots: int, k: int) -> None:
+    matrix, queries = case.vectors.rows, case.queries
+    candidates = ordered(case, slots)
+    expected = top_k(score_rows(matrix, queries, candidates), candidates, k)
+    for threads in (1, 3):
+        found = case.structure.best(matrix, queries, slots, k, case.good, threads)
+        for mine, theirs in zip(found, expected, strict=True):
+            width = theirs.shape[1]
+            np.testing.assert_array_equal(mine[:, :width], theirs)
+            assert (mine[:, width:] == (-1 if mine.dtype == np.int64 else -np.inf)).all()
+    one = case.structure.best(matrix, queries[3:4], slots, k, case.good)
+    np.testing.assert_array_equal(one[1][:, : expected[1].shape[1]], expected[1][3:4])
+    nothing = case.structure.best(matrix, queries[:0], slots, k, case.good)
+    assert len(nothing[0]) == len(nothing[1]) == 0
 
 
 def test_candidates_are_best_first(case: Case) -> None:

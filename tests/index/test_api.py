@@ -515,7 +515,7 @@ def test_info(
     info = index.info()
     assert (info.path, info.mode, info.format) == (str(path), "r+", 1)
     assert (info.rows, info.removed, info.dim, info.structure) == (0, 0, None, None)
-    assert info.spec == {"kind": "hnsw", "m": 4, "ef_construction": 100, "codes": "float32"}
+    assert info.spec == {"kind": "hnsw", "m": 4, "ef_construction": 150, "codes": "float32"}
     assert (info.durability, info.maintenance, info.notes) == ("os", "manual", ())
     assert (info.params, info.calibration, info.embedder) == (None, None, None)
     index.add(vectors=np.random.default_rng(0).normal(size=(500, 8)))
@@ -1069,7 +1069,7 @@ def test_optimize_changes_structure_and_promise(
     (point,) = [point for point in info.calibration.points if point.params == info.params]
     assert point.bound >= 0.97
     index.optimize(HnswSpec(m=5))
-    assert index.info().spec == {"kind": "hnsw", "m": 5, "ef_construction": 100, "codes": "float32"}
+    assert index.info().spec == {"kind": "hnsw", "m": 5, "ef_construction": 150, "codes": "float32"}
     assert index.info().structure == "hnsw"
     assert len(list(index.path.glob("structure-*"))) == 1
     index.optimize(queries=rows[:40] + 0.1)

@@ -18,7 +18,7 @@ from vecindex import VectorIndex
 from vecindex.ann import CORES, exact_search
 from vecindex.ann.native import faiss
 from vecindex.ann.threads import use_threads
-from vecindex.index import maintenance, rebase
+from vecindex.index import carry_out, maintenance, rebase
 from vecindex.index.tails import LEAST
 from vecindex.store.lending import lending
 
@@ -321,6 +321,48 @@ def test_parts_behind_the_structure_are_one_scan(
             assert (ids[:, 0] == best[:, 0]).mean() > 0.98
 
 
+@pytest.mark.parametrize("new", [1, 900, 3 * LEAST])
+@pytest.mark.parametrize("removed", [0, 7, 3])
+@pytest.mark.parametrize("spec", ["flat/pq4", "ivf/pq4", "hnsw/sq4"])
+def test_searching_at_once_finds_what_a_closer_look_finds(
+    path: Path, rng: np.random.Generator, spec: str, removed: int, new: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A list of candidates of everything together answers as its parts do one after another."""
+    rows = rng.standard_normal((3000 + new, DIM)).astype(np.float32)
+    with VectorIndex.create(path, spec=spec, maintenance="manual") as index:
+        index.add(vectors=rows[:3000])
+        index.optimize()
+        index.search_arrays(rows[:1], 5)  # from here on who adds makes codes
+        index.add(vectors=rows[3000:])
+        if removed:
+            index.remove(range(removed - 1, len(rows), removed))
+        asked = rows[::61] + 0.1 * rng.standard_normal(rows[::61].shape).astype(np.float32)
+        answered: list[bool] = []
+        at_once = carry_out._search_at_once
+
+        def noted(*args: Any) -> Any:
+            found = at_once(*args)
+            answered.append(found is not None)
+            return found
+
+        monkeypatch.setattr(carry_out, "_search_at_once", noted)
+        quick = [index.search_arrays(query[None], 10) for query in asked]
+        monkeypatch.setattr(carry_out, "_search_at_once", lambda *_: None)
+        slow = [index.search_arrays(query[None], 10) for query in asked]
+        assert len(answered) == len(asked)
+        if new < LEAST:
+            assert np.mean(answered) > 0.8
+        elif spec == "hnsw/sq4":  # without codes, many rows are better searched than listed
+            assert not any(answered)
+        same = [a.tolist() == b.tolist() for (a, _), (b, _) in zip(quick, slow, strict=True)]
+        assert np.mean(same) > (0.97 if new < LEAST else 0.9)  # a scan's last candidates may differ
+        live = index.search_arrays(asked, 10, exact=True)[0]
+        for found in (quick, slow):
+            pairs = zip(found, live.tolist(), strict=True)
+            assert np.mean([len(set(a[0].tolist()) & set(b)) for (a, _), b in pairs]) > 9.3
+
+
 def test_what_was_added_counts_even_if_its_codes_cannot_be_made(
     path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,3 +398,27 @@ def test_what_a_fold_imports_is_there_before_searches(path: Path, mode: str, loa
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == loaded
+
+
+def test_what_sealing_imports_is_imported_beside_the_adds_before_it(path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    code = """
+import sys, threading
+import numpy as np
+from vecindex import VectorIndex
+
+rows = np.random.default_rng(0).standard_normal((3000, 384)).astype(np.float32)
+with VectorIndex.create(sys.argv[1], maintenance="manual") as index:
+    for with_metadata in (False, True):
+        maintained = index._maintenance
+        maintained._imported = False
+        index.add(vectors=rows, metadata=[{"n": n} for n in range(3000)] if with_metadata else None)
+        for thread in threading.enumerate():
+            if thread.name == "vecindex-import":
+                thread.join()
+        print("pyarrow.compute" in sys.modules, maintained._imported)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["False", "True", "True", "True"]

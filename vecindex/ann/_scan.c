@@ -8,9 +8,7 @@
  * quantization with SIMD", 2019: products of 8 bits, looked up in registers. Of many quantizers, whose
  * errors even out, only 6 bits are used: four pairs add up before sums of 16 bits are needed.
  */
-#include "_products.h"
-
-#include <stdlib.h>
+#include "_best.h"
 
 #ifdef X86
 
@@ -73,8 +71,13 @@ static void sort(uint64_t *keys, Py_ssize_t count) {
     while (count > 12) {
         Py_ssize_t second = split(keys, count);
         if (second == count) second--;
-        sort(keys + second, count - second);
-        count = second;
+        if (second < count - second) { /* the smaller part first: no deep recursion */
+            sort(keys, second);
+            keys += second, count -= second;
+        } else {
+            sort(keys + second, count - second);
+            count = second;
+        }
     }
     for (Py_ssize_t i = 1; i < count; i++) {
         uint64_t key = keys[i];
@@ -357,6 +360,47 @@ static PyObject *Lists_find(Lists *self, PyObject *args) {
     return result;
 }
 
+PyDoc_STRVAR(best_doc, "best(asked, nprobe, slots, queries, dim, matrix, scores, rows)\n--\n\n"
+                       "Score the best `slots` rows for each query; write the best of these.");
+
+static PyObject *Lists_best(Lists *self, PyObject *args) {
+    Py_buffer asked, queries, matrix, scores, rows;
+    Py_ssize_t nprobe, slots, dim;
+    if (!PyArg_ParseTuple(args, "y*nny*ny*w*w*", &asked, &nprobe, &slots, &queries, &dim, &matrix,
+                          &scores, &rows))
+        return NULL;
+    Py_ssize_t count = asked.len / ((Py_ssize_t)sizeof(float) * self->dim);
+    PyObject *result = NULL;
+    Ending ending;
+    Room room = {0};
+    if (begin(&ending, &matrix, &queries, dim, count, slots, &scores, &rows)) {
+        if (asked.len != count * self->dim * (Py_ssize_t)sizeof(float) || nprobe < 1 ||
+            nprobe > self->lists) {
+            PyErr_Format(PyExc_ValueError, "%zd bytes of queries and nprobe=%zd do not fit",
+                         asked.len, nprobe);
+        } else if (!make_room(self, slots, &room)) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS;
+            for (Py_ssize_t i = 0; i < count; i++) {
+                find_one(self, (const float *)asked.buf + i * self->dim, nprobe, &room,
+                         ending.found);
+                end(&ending, i);
+            }
+            Py_END_ALLOW_THREADS;
+            result = Py_NewRef(Py_None);
+        }
+    }
+    free_room(&room);
+    finish(&ending);
+    PyBuffer_Release(&asked);
+    PyBuffer_Release(&queries);
+    PyBuffer_Release(&matrix);
+    PyBuffer_Release(&scores);
+    PyBuffer_Release(&rows);
+    return result;
+}
+
 /* -- the type ----------------------------------------------------------------------------------- */
 
 static const char *wrong(const Lists *lists) {
@@ -413,6 +457,7 @@ static void Lists_dealloc(Lists *self) {
 
 static PyMethodDef Lists_methods[] = {
     {"find", (PyCFunction)Lists_find, METH_VARARGS, find_doc},
+    {"best", (PyCFunction)Lists_best, METH_VARARGS, best_doc},
     {NULL, NULL, 0, NULL},
 };
 

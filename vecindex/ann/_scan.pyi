@@ -21,3 +21,15 @@ class Lists:
         /,
     ) -> None: ...
     def find(self, queries: Float32Array, nprobe: int, found: Int64Array, /) -> None: ...
+    def best(
+        self,
+        asked: Float32Array,
+        nprobe: int,
+        slots: int,
+        queries: Float32Array,
+        dim: int,
+        matrix: Float32Array,
+        scores: Float32Array,
+        rows: Int64Array,
+        /,
+    ) -> None: ...

@@ -9,9 +9,7 @@
  * Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using hierarchical
  * navigable small world graphs", 2018, algorithms 2 and 5.
  */
-#include "_products.h"
-
-#include <stdlib.h>
+#include "_best.h"
 
 /* -- the graph ---------------------------------------------------------------------------------- */
 
@@ -173,6 +171,14 @@ static int make_room(const Graph *graph, Py_ssize_t most, Room *room) {
     return room->best && room->todo && room->seen && room->query;
 }
 
+/* Write one query's best rows, best first, -1 pads. */
+static void find_one(const Graph *graph, const float *query, Py_ssize_t ef, Room *room,
+                     Py_ssize_t slots, int64_t *found) {
+    prepare(graph, query, room->query);
+    Py_ssize_t number = walk(graph, ef, room);
+    for (Py_ssize_t i = 0; i < slots; i++) found[i] = i < number ? room->best[i].row : -1;
+}
+
 PyDoc_STRVAR(walk_doc, "walk(queries, ef, found)\n--\n\n"
                        "Write the best rows of a walk with `ef` for each query, best first, -1 pads.");
 
@@ -195,12 +201,9 @@ static PyObject *Graph_walk(Graph *self, PyObject *args) {
             PyErr_NoMemory();
         } else {
             Py_BEGIN_ALLOW_THREADS;
-            for (Py_ssize_t i = 0; i < count; i++) {
-                int64_t *out = (int64_t *)found.buf + i * slots;
-                prepare(self, (const float *)queries.buf + i * self->dim, room.query);
-                Py_ssize_t number = walk(self, ef, &room);
-                for (Py_ssize_t j = 0; j < slots; j++) out[j] = j < number ? room.best[j].row : -1;
-            }
+            for (Py_ssize_t i = 0; i < count; i++)
+                find_one(self, (const float *)queries.buf + i * self->dim, ef, &room, slots,
+                         (int64_t *)found.buf + i * slots);
             Py_END_ALLOW_THREADS;
             result = Py_NewRef(Py_None);
         }
@@ -208,6 +211,43 @@ static PyObject *Graph_walk(Graph *self, PyObject *args) {
     }
     PyBuffer_Release(&queries);
     PyBuffer_Release(&found);
+    return result;
+}
+
+PyDoc_STRVAR(best_doc, "best(queries, ef, slots, matrix, scores, rows)\n--\n\n"
+                       "Score the best `slots` rows of each walk; write the best of these.");
+
+static PyObject *Graph_best(Graph *self, PyObject *args) {
+    Py_buffer queries, matrix, scores, rows;
+    Py_ssize_t ef, slots;
+    if (!PyArg_ParseTuple(args, "y*nny*w*w*", &queries, &ef, &slots, &matrix, &scores, &rows))
+        return NULL;
+    Py_ssize_t count = queries.len / ((Py_ssize_t)sizeof(float) * self->dim);
+    PyObject *result = NULL;
+    Ending ending;
+    Room room = {0};
+    if (begin(&ending, &matrix, &queries, self->dim, count, slots, &scores, &rows)) {
+        if (ef < 1) {
+            PyErr_Format(PyExc_ValueError, "ef=%zd is too small", ef);
+        } else if (!make_room(self, ef > slots ? ef : slots, &room)) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS;
+            for (Py_ssize_t i = 0; i < count; i++) {
+                find_one(self, (const float *)queries.buf + i * self->dim, ef, &room, slots,
+                         ending.found);
+                end(&ending, i);
+            }
+            Py_END_ALLOW_THREADS;
+            result = Py_NewRef(Py_None);
+        }
+    }
+    free_room(&room);
+    finish(&ending);
+    PyBuffer_Release(&queries);
+    PyBuffer_Release(&matrix);
+    PyBuffer_Release(&scores);
+    PyBuffer_Release(&rows);
     return result;
 }
 
@@ -267,6 +307,7 @@ static void Graph_dealloc(Graph *self) {
 
 static PyMethodDef Graph_methods[] = {
     {"walk", (PyCFunction)Graph_walk, METH_VARARGS, walk_doc},
+    {"best", (PyCFunction)Graph_best, METH_VARARGS, best_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -21,3 +21,13 @@ class Graph:
         /,
     ) -> None: ...
     def walk(self, queries: Float32Array, ef: int, found: Int64Array, /) -> None: ...
+    def best(
+        self,
+        queries: Float32Array,
+        ef: int,
+        slots: int,
+        matrix: Float32Array,
+        scores: Float32Array,
+        rows: Int64Array,
+        /,
+    ) -> None: ...

@@ -123,6 +123,34 @@ class Structure(Protocol):
             first of them are what fewer slots would have given. Score them with `score_rows`.
         """
 
+    def best(
+        self,
+        matrix: Float32Array,
+        queries: Float32Array,
+        slots: int,
+        k: int,
+        params: Params,
+        threads: int | None = None,
+    ) -> tuple[Float32Array, Int64Array]:
+        """Return the k best of the candidates, by their scores.
+
+        Parameters
+        ----------
+        matrix : ndarray of float32, shape (n, dim)
+            The rows that the structure covers, and perhaps more.
+        queries, slots, params, threads
+            As for `find`.
+        k : int
+            At least 1.
+
+        Returns
+        -------
+        scores : ndarray of float32, shape (q, k) or narrower
+            As `score_rows` gives them, best first; -inf pads.
+        rows : ndarray of int64, of that shape
+            Their row numbers, none twice, ties in rising order; -1 pads.
+        """
+
     def grid(self) -> tuple[tuple[Params, ...], ...]:
         """Return groups of parameters to calibrate, that differ in `rescore` within a group.
 

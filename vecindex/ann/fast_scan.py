@@ -83,6 +83,32 @@ class FastScan:
         )
         return found
 
+    def best(
+        self,
+        matrix: Float32Array,
+        queries: Float32Array,
+        slots: int,
+        k: int,
+        nprobe: int,
+        threads: int | None,
+    ) -> tuple[Float32Array, Int64Array]:
+        """Return scores and rows of the k best of these, by their scores.
+
+        `queries`, shape (q, dim), are those of the rows of `matrix`, not yet padded.
+        """
+        asked = codebook.padded(queries)
+        scores = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        dim = queries.shape[1]
+        in_pieces(
+            lambda part: self._lists.best(
+                asked[part], nprobe, slots, queries[part], dim, matrix, scores[part], rows[part]
+            ),
+            len(queries),
+            threads,
+        )
+        return scores, rows
+
 
 def _coded(centroids: Float32Array) -> tuple[UInt8Array, Float32Array]:
     """Return centroids in 8 bits a dimension, and what a step means: to rank them needs no more."""

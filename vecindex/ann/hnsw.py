@@ -12,6 +12,7 @@ from vecindex.ann.base import CALIBRATED_K, RESCORE_LADDERS, Watch, WriteBytes, 
 from vecindex.ann.flat_codes import QUANTIZERS, training_rows
 from vecindex.ann.native import check_type_code, faiss, flat_view, read_view, to_bytes
 from vecindex.ann.native_search import NativeIndex
+from vecindex.ann.rescored import MOST_KEPT, Rescored
 from vecindex.ann.threads import use_threads
 from vecindex.ann.walk import walker
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
@@ -33,7 +34,7 @@ def _search_params(ef_search: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=ef_search)
 
 
-class Hnsw(NativeIndex):
+class Hnsw(Rescored, NativeIndex):
     """A finished graph, read from its bytes.
 
     Parameters
@@ -96,6 +97,20 @@ class Hnsw(NativeIndex):
         if self._walker is not None:
             return self._walker.find(queries, slots, params.ef_search, threads)
         return self.search(queries, slots, _search_params(params.ef_search), threads)
+
+    def best(
+        self,
+        matrix: Float32Array,
+        queries: Float32Array,
+        slots: int,
+        k: int,
+        params: Params,
+        threads: int | None = None,
+    ) -> tuple[Float32Array, Int64Array]:
+        """Return scores and rows of the k best candidates; see `Structure`."""
+        if self._walker is None or k > MOST_KEPT or not isinstance(params, HnswParams):
+            return super().best(matrix, queries, slots, k, params, threads)
+        return self._walker.best(matrix, queries, slots, k, params.ef_search, threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
         """Return `ef_search` from 16 upwards, as far as it is below the number of rows."""

@@ -20,6 +20,7 @@ from vecindex.ann.native import (
     write_index,
 )
 from vecindex.ann.native_search import NativeIndex
+from vecindex.ann.rescored import Rescored
 from vecindex.ann.scores import score_rows
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
@@ -39,7 +40,7 @@ def search_params(nprobe: int) -> Any:
     return faiss.SearchParametersIVF(nprobe=nprobe)
 
 
-class Lists:
+class Lists(Rescored):
     """What structures of lists share: parameters, and how full the lists are.
 
     Attributes

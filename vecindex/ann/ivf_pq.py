@@ -13,6 +13,7 @@ from vecindex.ann.flat_codes import read_scan
 from vecindex.ann.ivf import Lists, list_sizes, search_params
 from vecindex.ann.native import check_length, check_type_code, faiss, read_view, write_index
 from vecindex.ann.native_search import NativeIndex
+from vecindex.ann.rescored import MOST_KEPT
 from vecindex.ann.scan import Scan
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
@@ -81,6 +82,23 @@ class IvfPq(Lists, NativeIndex):
         if self._fast is not None:
             return self._fast.find(asked, slots, nprobe, threads)
         return self.search(asked, slots, search_params(nprobe), threads)
+
+    def best(
+        self,
+        matrix: Float32Array,
+        queries: Float32Array,
+        slots: int,
+        k: int,
+        params: Params,
+        threads: int | None = None,
+    ) -> tuple[Float32Array, Int64Array]:
+        """Return scores and rows of the k best candidates; see `Structure`."""
+        nprobe, found = self.own(params).nprobe, None
+        if nprobe >= self.nlist:
+            found = self.scan.best(matrix, queries, slots, k, threads)
+        elif self._fast is not None and k <= MOST_KEPT:
+            found = self._fast.best(matrix, queries, slots, k, nprobe, threads)
+        return found or super().best(matrix, queries, slots, k, params, threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
         """Return a scan of all codes, then `nprobe` up to a quarter of the lists.

@@ -11,6 +11,7 @@ from vecindex.ann.base import Watch
 from vecindex.ann.fast_scan import flat_scan
 from vecindex.ann.native import faiss
 from vecindex.ann.native_search import NativeIndex
+from vecindex.ann.rescored import MOST_KEPT
 from vecindex.ann.threads import use_threads
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
@@ -84,6 +85,19 @@ class Scan(NativeIndex):
         # A row whose code is the worst possible is not found: -1, also where all are asked for.
         named: Int64Array = np.where(rows >= 0, self._rows[rows], -1)
         return named
+
+    def best(
+        self,
+        matrix: Float32Array,
+        queries: Float32Array,
+        slots: int,
+        k: int,
+        threads: int | None = None,
+    ) -> tuple[Float32Array, Int64Array] | None:
+        """Return scores and rows of the k best of what `find` returns; None if it takes `find`."""
+        if self._fast is None or self._rows is not None or k > MOST_KEPT:
+            return None
+        return self._fast.best(matrix, queries, min(slots, self.count), k, 1, threads)
 
     def subset(self, rows: Int64Array) -> Scan:
         """Return a scan of chosen rows only, with copies of their codes.

@@ -68,6 +68,27 @@ class Walker:
         )
         return found
 
+    def best(
+        self,
+        matrix: Float32Array,
+        queries: Float32Array,
+        slots: int,
+        k: int,
+        ef: int,
+        threads: int | None,
+    ) -> tuple[Float32Array, Int64Array]:
+        """Return scores and rows of the k best of these, by their scores."""
+        scores = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        in_pieces(
+            lambda part: self._graph.best(
+                queries[part], ef, slots, matrix, scores[part], rows[part]
+            ),
+            len(queries),
+            threads,
+        )
+        return scores, rows
+
 
 def walker(graph: Any, codes: str, rows: Float32Array) -> Walker | None:
     """Return what walks through a graph in place of FAISS, None if nothing can."""

@@ -245,14 +245,13 @@ def _propose(
                 lambda part: _propose(job, queries[part], k, times), len(queries), None, most=most
             )
         )
-    rows = structure.find(queries, slots, params)
-    thin = None
-    if allowed is not None:
-        # The structure knows the other rows, too. Asking for more and dropping those keeps what
-        # was measured; a selector inside FAISS would silently stop too early near many of them.
-        rows, thin = _drop(rows, allowed)
-    scores, rows = top_k(score_rows(job.view.parts[0].vectors, queries, rows), rows, k)
-    return _padded(scores, rows, k, thin)
+    matrix = job.view.parts[0].vectors
+    if allowed is None:
+        return _padded(*structure.best(matrix, queries, slots, k, params), k, None)
+    # The structure knows the other rows, too. Asking for more and dropping those keeps what
+    # was measured; a selector inside FAISS would silently stop too early near many of them.
+    rows, thin = _drop(structure.find(queries, slots, params), allowed)
+    return _padded(*top_k(score_rows(matrix, queries, rows), rows, k), k, thin)
 
 
 def _drop(rows: Int64Array, allowed: LiveMask) -> tuple[Int64Array, BoolArray]:

@@ -430,6 +430,8 @@ class MappedFile:
 
     def check_at(self, start: int, numbers: Int64Array, size: int) -> None:
         """Check the blocks that hold items of `size` bytes each, counted from `start` on."""
+        if self.all_checked:
+            return
         if len(numbers) <= _FEW:  # a single query's: no numpy call is as cheap as this
             flags = self._flags
             for number in numbers.tolist():

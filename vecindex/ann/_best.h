@@ -1,0 +1,109 @@
+/* The best of candidate rows by their scores, which ends every search. */
+#ifndef VECINDEX_BEST_H
+#define VECINDEX_BEST_H
+
+#include "_products.h"
+
+#include <stdlib.h>
+
+enum { AHEAD = 8 }; /* rows asked of the memory before they are scored */
+
+typedef struct {
+    const float *rows;
+    Py_ssize_t dim, count;
+    Product product;
+} Matrix;
+
+/* Read a matrix of rows of `dim` floats; false if its bytes are not so. */
+static inline int read_matrix(Matrix *matrix, const Py_buffer *bytes, Py_ssize_t dim) {
+    if (dim < 1 || dim > 1 << 20) return 0;
+    Py_ssize_t row_bytes = dim * (Py_ssize_t)sizeof(float);
+    *matrix = (Matrix){bytes->buf, dim, bytes->len / row_bytes, product_for(32)};
+    return bytes->len % row_bytes == 0;
+}
+
+/* Score rows for one query, -inf for a pad or whatever else is no row. */
+static inline void score_rows(const Matrix *matrix, const float *query, const int64_t *rows,
+                              Py_ssize_t width, float *scores) {
+    Py_ssize_t row_bytes = matrix->dim * (Py_ssize_t)sizeof(float), fetched = 0;
+    for (Py_ssize_t i = 0; i < width; i++) {
+        for (; fetched < width && fetched <= i + AHEAD; fetched++)
+            if ((uint64_t)rows[fetched] < (uint64_t)matrix->count)
+                fetch((const uint8_t *)(matrix->rows + rows[fetched] * matrix->dim), row_bytes);
+        scores[i] = -INFINITY;
+        if ((uint64_t)rows[i] >= (uint64_t)matrix->count) continue;
+        const float *row = matrix->rows + rows[i] * matrix->dim;
+        scores[i] = matrix->product(query, (const uint8_t *)row, matrix->dim);
+        /* Unit rows are so up to rounding: a row times itself may come out as 1.0000001. */
+        scores[i] = scores[i] > 1 ? 1 : scores[i] < -1 ? -1 : scores[i];
+    }
+}
+
+/* Put a row among the best `k`: falling scores, ties by row number, none twice. */
+static inline void keep(float *scores, int64_t *rows, Py_ssize_t k, float score, int64_t row) {
+    if (row < 0 || !(score >= scores[k - 1])) return;
+    Py_ssize_t place = k;
+    while (place > 0 && (score > scores[place - 1] ||
+                         (score == scores[place - 1] &&
+                          (row < rows[place - 1] || rows[place - 1] < 0))))
+        place--;
+    if (place == k || (place > 0 && row == rows[place - 1])) return;
+    size_t behind = (size_t)(k - 1 - place);
+    memmove(scores + place + 1, scores + place, behind * sizeof(float));
+    memmove(rows + place + 1, rows + place, behind * sizeof(int64_t));
+    scores[place] = score;
+    rows[place] = row;
+}
+
+/* Find the best `k` of scored rows, -inf and -1 for pads. */
+static inline void choose_best(const float *scores, const int64_t *rows, Py_ssize_t width,
+                               Py_ssize_t k, float *best_scores, int64_t *best_rows) {
+    for (Py_ssize_t i = 0; i < k; i++) best_scores[i] = -INFINITY, best_rows[i] = -1;
+    for (Py_ssize_t i = 0; i < width; i++) keep(best_scores, best_rows, k, scores[i], rows[i]);
+}
+
+/* How a search of many queries ends: its candidates are scored, and the best `k` are written. */
+typedef struct {
+    Matrix matrix;
+    const float *queries;
+    Py_ssize_t slots, k; /* candidates of each query; how many of them are kept */
+    int64_t *found;      /* one query's candidates: to be filled before `end` */
+    float *found_scores;
+    float *scores;
+    int64_t *rows;
+} Ending;
+
+/* Set an ending up; false, with an exception, if its arrays do not fit. `finish` it all the same. */
+static inline int begin(Ending *ending, const Py_buffer *matrix, const Py_buffer *queries,
+                        Py_ssize_t dim, Py_ssize_t asked, Py_ssize_t slots,
+                        const Py_buffer *scores, const Py_buffer *rows) {
+    Py_ssize_t cells = rows->len / (Py_ssize_t)sizeof(int64_t), k = asked > 0 ? cells / asked : 1;
+    *ending = (Ending){.queries = queries->buf, .slots = slots, .k = k, .scores = scores->buf,
+                       .rows = rows->buf};
+    if (!read_matrix(&ending->matrix, matrix, dim) || slots < 1 || slots > PY_SSIZE_T_MAX / 64 ||
+        queries->len != asked * dim * (Py_ssize_t)sizeof(float) || k < 1 ||
+        rows->len != asked * k * (Py_ssize_t)sizeof(int64_t) ||
+        scores->len != asked * k * (Py_ssize_t)sizeof(float)) {
+        PyErr_SetString(PyExc_ValueError, "matrix, queries, scores and rows do not fit each other");
+        return 0;
+    }
+    ending->found = malloc((size_t)slots * sizeof(int64_t));
+    ending->found_scores = malloc((size_t)slots * sizeof(float));
+    if (ending->found != NULL && ending->found_scores != NULL) return 1;
+    PyErr_NoMemory();
+    return 0;
+}
+
+static inline void end(const Ending *ending, Py_ssize_t query) {
+    const float *asked = ending->queries + query * ending->matrix.dim;
+    score_rows(&ending->matrix, asked, ending->found, ending->slots, ending->found_scores);
+    choose_best(ending->found_scores, ending->found, ending->slots, ending->k,
+                ending->scores + query * ending->k, ending->rows + query * ending->k);
+}
+
+static inline void finish(Ending *ending) {
+    free(ending->found);
+    free(ending->found_scores);
+}
+
+#endif
