@@ -138,10 +138,12 @@ class Structure(Protocol):
         ----------
         matrix : ndarray of float32, shape (n, dim)
             The rows that the structure covers, and perhaps more.
-        queries, slots, params, threads
+        queries, slots
             As for `find`.
         k : int
             At least 1.
+        params, threads
+            As for `find`.
 
         Returns
         -------
