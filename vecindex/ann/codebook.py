@@ -16,6 +16,7 @@ _PAIR = 2 * _DIMS  # a scan takes sub-quantizers two at a time
 _TRAINING_ROWS = (
     4096  # 256 for each of the 16 words of a sub-quantizer; more gain nothing measurable
 )
+_ITERATIONS = 10  # FAISS's 25 take 0.3 s more for 384 dimensions; the error falls by half a percent
 _SEED = 1234
 BLOCK_ROWS = 128
 """Rows of one block of codes: on AVX512 a scan takes a seventh less time than by FAISS's 32."""
@@ -76,7 +77,7 @@ def train(rows: Float32Array, threads: int | None = None) -> Any:
         columns = slice(_DIMS * quantizers.start, _DIMS * quantizers.stop)
         count = quantizers.stop - quantizers.start
         part = faiss.ProductQuantizer(_DIMS * count, count, _BITS)
-        part.cp.seed = _SEED
+        part.cp.seed, part.cp.niter = _SEED, _ITERATIONS
         part.cp.min_points_per_centroid = 1
         part.cp.max_points_per_centroid = _TRAINING_ROWS // words
         part.train(np.ascontiguousarray(sample[:, columns]))
