@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from vecindex.errors import DimensionError, VectorValueError
 
 Float32Array: TypeAlias = NDArray[np.float32]
+Int32Array: TypeAlias = NDArray[np.int32]
 Int64Array: TypeAlias = NDArray[np.int64]
 UInt8Array: TypeAlias = NDArray[np.uint8]
 BoolArray: TypeAlias = NDArray[np.bool_]

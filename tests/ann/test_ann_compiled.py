@@ -396,15 +396,28 @@ def test_endings_that_do_not_fit_are_refused() -> None:
     matrix, scores = np.zeros((20, 4), np.float32), np.empty((2, 3), np.float32)
     rows = np.empty((2, 3), np.int64)
 
-    def both(**changed: Any) -> None:
-        of = {"queries": queries, "slots": 5, "matrix": matrix, "scores": scores, "rows": rows}
-        of |= changed
-        graph.best(of["queries"], 9, of["slots"], of["matrix"], of["scores"], of["rows"])
-        lists.best(padded, 1, of["slots"], of["queries"], 4, of["matrix"], of["scores"], of["rows"])
+    alive, nothing32 = np.empty(0, np.bool_), np.empty((0, 2), np.int32)
+    good = {
+        "queries": queries, "matrix": matrix, "alive": alive, "scores": scores, "rows": rows,
+        "counts": nothing32, "places": nothing32,
+    }  # fmt: skip
 
-    both()
+    def of_graph(slots: int = 5, ef: int = 9, **changed: Any) -> None:
+        graph.best(ef, slots, *(good | changed).values())
+
+    def of_lists(slots: int = 5, nprobe: int = 1, asked: Any = padded, **changed: Any) -> None:
+        lists.best(asked, nprobe, slots, 4, *(good | changed).values())
+
+    counts, places = np.empty((2, 2), np.int32), np.empty((2, 3), np.int32)
+    of_graph(counts=counts, places=places)
+    assert counts.tolist() == [[5, 5], [5, 5]]
+    assert (rows >= 0).all()
+    of_graph(alive=np.zeros(3, np.bool_), counts=counts, places=places)  # nothing is known of most
+    assert counts.tolist() == [[5, 0], [5, 0]]
+    of_lists(places=places)
     assert (rows == -1).all()
-    for wrong in (
+    assert (places == -1).all()
+    wrongs: list[dict[str, Any]] = [
         {"slots": 0},
         {"slots": -1},
         {"slots": 2**62},
@@ -414,19 +427,22 @@ def test_endings_that_do_not_fit_are_refused() -> None:
         {"scores": scores[:1]},
         {"rows": rows.ravel()[:5]},
         {"rows": rows[:0]},
-    ):
-        with pytest.raises(ValueError, match="do not fit"):
-            both(**wrong)
-        if "slots" not in wrong:
+        {"counts": counts[:1]},
+        {"places": places[:1]},
+    ]
+    for wrong in wrongs:
+        if wrong.get("queries", queries) is queries:  # of another number, the others do not fit
             with pytest.raises(ValueError, match="do not fit"):
-                of: Any = {"queries": queries, "matrix": matrix, "scores": scores, "rows": rows}
-                of |= wrong
-                lists.best(padded, 1, 5, of["queries"], 4, of["matrix"], of["scores"], of["rows"])
-    with pytest.raises(ValueError, match="too small"):
-        graph.best(queries, 0, 5, matrix, scores, rows)
-    for asked, nprobe in ((padded, 0), (padded, 2)):
+                of_graph(**wrong)
         with pytest.raises(ValueError, match="do not fit"):
-            lists.best(asked, nprobe, 5, queries, 4, matrix, scores, rows)
+            of_lists(**wrong)
+    with pytest.raises(ValueError, match="too small"):
+        of_graph(ef=0)
+    for nprobe in (0, 2):
+        with pytest.raises(ValueError, match="do not fit"):
+            of_lists(nprobe=nprobe)
+    with pytest.raises(ValueError, match="do not fit"):
+        of_lists(asked=np.zeros((2, 15), np.float32))
 
 
 def test_a_damaged_graph_names_rows_that_exist(built: Builder) -> None:

@@ -68,6 +68,7 @@ def test_words_do_not_depend_on_the_threads(dim: int) -> None:
     wide = padded(rows)
     whole = faiss.IndexPQ(wide.shape[1], wide.shape[1] // 4, 4, faiss.METRIC_INNER_PRODUCT)
     whole.pq.cp.seed, whole.pq.cp.min_points_per_centroid = 1234, 1
+    whole.pq.cp.niter = 10
     sample = np.random.default_rng(1234).choice(300, 300, replace=False)
     whole.train(wide[np.sort(sample)])
     for threads in (1, 2, 3):

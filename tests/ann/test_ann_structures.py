@@ -18,7 +18,16 @@ from ann_data import (
     ends,
 )
 
-from vecindex.ann import build, lists_for, score_rows, search_flat, slots_for, top_k
+from vecindex.ann import (
+    LiveMask,
+    Wanted,
+    build,
+    lists_for,
+    score_rows,
+    search_flat,
+    slots_for,
+    top_k,
+)
 from vecindex.ann.codebook import padded
 from vecindex.ann.ivf import search_params
 from vecindex.ann.ivf_pq import IvfPq
@@ -71,20 +80,34 @@ def test_candidates(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("slots", "k"), [(1, 1), (10, 10), (60, 7), (40, 90), (300, 200)])
-def test_the_best_are_the_best_of_the_candidates(case: Case, slots: int, k: int) -> None:
+@pytest.mark.parametrize("dead", [False, True])
+def test_the_best_are_the_best_of_the_candidates(
+    case: Case, slots: int, k: int, dead: bool
+) -> None:
     matrix, queries = case.vectors.rows, case.queries
+    live = LiveMask(np.random.default_rng(k).random(ROWS) < 0.7) if dead else None
     candidates = ordered(case, slots)
-    expected = top_k(score_rows(matrix, queries, candidates), candidates, k)
+    named = candidates >= 0
+    kept = candidates if live is None else np.where(live.mask[candidates] & named, candidates, -1)
+    scores, rows = top_k(score_rows(matrix, queries, kept), kept, k)
+    width = rows.shape[1]
     for threads in (1, 3):
-        found = case.structure.best(matrix, queries, slots, k, case.good, threads)
-        for mine, theirs in zip(found, expected, strict=True):
-            width = theirs.shape[1]
-            np.testing.assert_array_equal(mine[:, :width], theirs)
-            assert (mine[:, width:] == (-1 if mine.dtype == np.int64 else -np.inf)).all()
-    one = case.structure.best(matrix, queries[3:4], slots, k, case.good)
-    np.testing.assert_array_equal(one[1][:, : expected[1].shape[1]], expected[1][3:4])
-    nothing = case.structure.best(matrix, queries[:0], slots, k, case.good)
-    assert len(nothing[0]) == len(nothing[1]) == 0
+        found = case.structure.best(Wanted(matrix, queries, slots, k, live), case.good, threads)
+        np.testing.assert_array_equal(found.rows[:, :width], rows)
+        np.testing.assert_array_equal(found.scores[:, :width], scores)
+        assert (found.rows[:, width:] == -1).all()
+        assert np.isneginf(found.scores[:, width:]).all()
+        np.testing.assert_array_equal(found.counts[:, 0], named.sum(axis=1))
+        np.testing.assert_array_equal(found.counts[:, 1], (kept >= 0).sum(axis=1))
+        assert found.places.shape == found.rows.shape
+        for mine, where, among in zip(found.rows, found.places, kept, strict=True):
+            assert (where[mine < 0] == -1).all()
+            first = [int(np.flatnonzero(among == row)[0]) for row in mine[mine >= 0]]
+            assert where[mine >= 0].tolist() == first
+    one = case.structure.best(Wanted(matrix, queries[3:4], slots, k, live), case.good)
+    np.testing.assert_array_equal(one.rows[:, :width], rows[3:4])
+    nothing = case.structure.best(Wanted(matrix, queries[:0], slots, k, live), case.good)
+    assert len(nothing.scores) == len(nothing.rows) == 0
 
 
 def test_candidates_are_best_first(case: Case) -> None:

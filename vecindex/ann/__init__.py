@@ -11,12 +11,14 @@ from vecindex.ann.exact import exact_search
 from vecindex.ann.flat import LiveMask, search_flat, search_rows
 from vecindex.ann.ivf_build import lists_for
 from vecindex.ann.questions import Questions, questions, sample_for
+from vecindex.ann.rescored import Best, Wanted, best_of
 from vecindex.ann.scan import Encoder, Scan
 from vecindex.ann.scores import merge, score_rows, top_k
 from vecindex.ann.structures import build, load, write
 from vecindex.ann.threads import CORES, in_pieces, limit_threads
 
 __all__ = [
+    "Best",
     "BuildInterrupted",
     "CALIBRATED_K",
     "CORES",
@@ -26,6 +28,8 @@ __all__ = [
     "Questions",
     "Scan",
     "Structure",
+    "Wanted",
+    "best_of",
     "build",
     "calibrate",
     "candidates_for",

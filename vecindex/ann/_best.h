@@ -40,7 +40,8 @@ static inline void score_rows(const Matrix *matrix, const float *query, const in
 }
 
 /* Put a row among the best `k`: falling scores, ties by row number, none twice. */
-static inline void keep(float *scores, int64_t *rows, Py_ssize_t k, float score, int64_t row) {
+static inline void keep(float *scores, int64_t *rows, int32_t *places, Py_ssize_t k, float score,
+                        int64_t row, Py_ssize_t from) {
     if (row < 0 || !(score >= scores[k - 1])) return;
     Py_ssize_t place = k;
     while (place > 0 && (score > scores[place - 1] ||
@@ -53,13 +54,19 @@ static inline void keep(float *scores, int64_t *rows, Py_ssize_t k, float score,
     memmove(rows + place + 1, rows + place, behind * sizeof(int64_t));
     scores[place] = score;
     rows[place] = row;
+    if (places == NULL) return;
+    memmove(places + place + 1, places + place, behind * sizeof(int32_t));
+    places[place] = (int32_t)from;
 }
 
-/* Find the best `k` of scored rows, -inf and -1 for pads. */
+/* Find the best `k` of scored rows, and their places among them; -inf and -1 for pads. */
 static inline void choose_best(const float *scores, const int64_t *rows, Py_ssize_t width,
-                               Py_ssize_t k, float *best_scores, int64_t *best_rows) {
+                               Py_ssize_t k, float *best_scores, int64_t *best_rows,
+                               int32_t *places) {
     for (Py_ssize_t i = 0; i < k; i++) best_scores[i] = -INFINITY, best_rows[i] = -1;
-    for (Py_ssize_t i = 0; i < width; i++) keep(best_scores, best_rows, k, scores[i], rows[i]);
+    for (Py_ssize_t i = 0; places != NULL && i < k; i++) places[i] = -1;
+    for (Py_ssize_t i = 0; i < width; i++)
+        keep(best_scores, best_rows, places, k, scores[i], rows[i], i);
 }
 
 /* How a search of many queries ends: its candidates are scored, and the best `k` are written. */
@@ -71,19 +78,40 @@ typedef struct {
     float *found_scores;
     float *scores;
     int64_t *rows;
+    const uint8_t *alive; /* which rows may be returned, unless it is NULL */
+    Py_ssize_t known;     /* rows that it says something of; others may not be returned */
+    int32_t *counts;      /* how many candidates there were, and how many of them alive */
+    int32_t *places;      /* of those returned among the candidates, unless it is NULL */
 } Ending;
 
+/* The buffers of a call that searches and scores, in the order of its last arguments. */
+typedef struct {
+    Py_buffer queries, matrix, alive, scores, rows, counts, places;
+} Buffers;
+
+static inline void release(Buffers *of) {
+    Py_buffer *held[] = {&of->queries, &of->matrix, &of->alive, &of->scores,
+                         &of->rows,    &of->counts, &of->places};
+    for (size_t i = 0; i < sizeof(held) / sizeof(*held); i++) PyBuffer_Release(held[i]);
+}
+
 /* Set an ending up; false, with an exception, if its arrays do not fit. `finish` it all the same. */
-static inline int begin(Ending *ending, const Py_buffer *matrix, const Py_buffer *queries,
-                        Py_ssize_t dim, Py_ssize_t asked, Py_ssize_t slots,
-                        const Py_buffer *scores, const Py_buffer *rows) {
-    Py_ssize_t cells = rows->len / (Py_ssize_t)sizeof(int64_t), k = asked > 0 ? cells / asked : 1;
-    *ending = (Ending){.queries = queries->buf, .slots = slots, .k = k, .scores = scores->buf,
-                       .rows = rows->buf};
-    if (!read_matrix(&ending->matrix, matrix, dim) || slots < 1 || slots > PY_SSIZE_T_MAX / 64 ||
-        queries->len != asked * dim * (Py_ssize_t)sizeof(float) || k < 1 ||
-        rows->len != asked * k * (Py_ssize_t)sizeof(int64_t) ||
-        scores->len != asked * k * (Py_ssize_t)sizeof(float)) {
+static inline int begin(Ending *ending, const Buffers *of, Py_ssize_t dim, Py_ssize_t asked,
+                        Py_ssize_t slots) {
+    Py_ssize_t cells = of->rows.len / (Py_ssize_t)sizeof(int64_t), number = sizeof(int32_t);
+    Py_ssize_t k = asked > 0 ? cells / asked : 1;
+    *ending = (Ending){.queries = of->queries.buf, .slots = slots, .k = k, .scores = of->scores.buf,
+                       .rows = of->rows.buf};
+    if (of->alive.len) ending->alive = of->alive.buf, ending->known = of->alive.len;
+    if (of->counts.len) ending->counts = of->counts.buf;
+    if (of->places.len) ending->places = of->places.buf;
+    if (!read_matrix(&ending->matrix, &of->matrix, dim) || slots < 1 ||
+        slots > PY_SSIZE_T_MAX / 64 || k < 1 ||
+        of->queries.len != asked * dim * (Py_ssize_t)sizeof(float) ||
+        of->rows.len != asked * k * (Py_ssize_t)sizeof(int64_t) ||
+        of->scores.len != asked * k * (Py_ssize_t)sizeof(float) ||
+        (of->counts.len && of->counts.len != 2 * asked * number) ||
+        (of->places.len && of->places.len != asked * k * number)) {
         PyErr_SetString(PyExc_ValueError, "matrix, queries, scores and rows do not fit each other");
         return 0;
     }
@@ -94,11 +122,31 @@ static inline int begin(Ending *ending, const Py_buffer *matrix, const Py_buffer
     return 0;
 }
 
+/* Drop candidates that are not alive, and count. */
+static inline void drop(const Ending *ending, Py_ssize_t query) {
+    int32_t named = 0, kept = 0;
+    for (Py_ssize_t i = 0; i < ending->slots; i++) {
+        int64_t row = ending->found[i];
+        if (row < 0) continue;
+        named++;
+        if (ending->alive != NULL && (row >= ending->known || !ending->alive[row]))
+            ending->found[i] = -1;
+        else
+            kept++;
+    }
+    if (ending->counts == NULL) return;
+    ending->counts[2 * query] = named;
+    ending->counts[2 * query + 1] = kept;
+}
+
 static inline void end(const Ending *ending, Py_ssize_t query) {
     const float *asked = ending->queries + query * ending->matrix.dim;
+    Py_ssize_t first = query * ending->k;
+    if (ending->alive != NULL || ending->counts != NULL) drop(ending, query);
     score_rows(&ending->matrix, asked, ending->found, ending->slots, ending->found_scores);
     choose_best(ending->found_scores, ending->found, ending->slots, ending->k,
-                ending->scores + query * ending->k, ending->rows + query * ending->k);
+                ending->scores + first, ending->rows + first,
+                ending->places == NULL ? NULL : ending->places + first);
 }
 
 static inline void finish(Ending *ending) {

@@ -360,20 +360,22 @@ static PyObject *Lists_find(Lists *self, PyObject *args) {
     return result;
 }
 
-PyDoc_STRVAR(best_doc, "best(asked, nprobe, slots, queries, dim, matrix, scores, rows)\n--\n\n"
+PyDoc_STRVAR(best_doc, "best(asked, nprobe, slots, dim, queries, matrix, alive, scores, rows, counts, "
+                       "places)\n--\n\n"
                        "Score the best `slots` rows for each query; write the best of these.");
 
 static PyObject *Lists_best(Lists *self, PyObject *args) {
-    Py_buffer asked, queries, matrix, scores, rows;
+    Py_buffer asked;
+    Buffers of;
     Py_ssize_t nprobe, slots, dim;
-    if (!PyArg_ParseTuple(args, "y*nny*ny*w*w*", &asked, &nprobe, &slots, &queries, &dim, &matrix,
-                          &scores, &rows))
+    if (!PyArg_ParseTuple(args, "y*nnny*y*y*w*w*w*w*", &asked, &nprobe, &slots, &dim, &of.queries,
+                          &of.matrix, &of.alive, &of.scores, &of.rows, &of.counts, &of.places))
         return NULL;
     Py_ssize_t count = asked.len / ((Py_ssize_t)sizeof(float) * self->dim);
     PyObject *result = NULL;
     Ending ending;
     Room room = {0};
-    if (begin(&ending, &matrix, &queries, dim, count, slots, &scores, &rows)) {
+    if (begin(&ending, &of, dim, count, slots)) {
         if (asked.len != count * self->dim * (Py_ssize_t)sizeof(float) || nprobe < 1 ||
             nprobe > self->lists) {
             PyErr_Format(PyExc_ValueError, "%zd bytes of queries and nprobe=%zd do not fit",
@@ -383,8 +385,8 @@ static PyObject *Lists_best(Lists *self, PyObject *args) {
         } else {
             Py_BEGIN_ALLOW_THREADS;
             for (Py_ssize_t i = 0; i < count; i++) {
-                find_one(self, (const float *)asked.buf + i * self->dim, nprobe, &room,
-                         ending.found);
+                const float *query = (const float *)asked.buf + i * self->dim;
+                find_one(self, query, nprobe, &room, ending.found);
                 end(&ending, i);
             }
             Py_END_ALLOW_THREADS;
@@ -394,10 +396,7 @@ static PyObject *Lists_best(Lists *self, PyObject *args) {
     free_room(&room);
     finish(&ending);
     PyBuffer_Release(&asked);
-    PyBuffer_Release(&queries);
-    PyBuffer_Release(&matrix);
-    PyBuffer_Release(&scores);
-    PyBuffer_Release(&rows);
+    release(&of);
     return result;
 }
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 
-from vecindex.arrays import Float32Array, Int64Array, UInt8Array
+from vecindex.arrays import BoolArray, Float32Array, Int32Array, Int64Array, UInt8Array
 
 Addresses = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -26,10 +26,13 @@ class Lists:
         asked: Float32Array,
         nprobe: int,
         slots: int,
-        queries: Float32Array,
         dim: int,
+        queries: Float32Array,
         matrix: Float32Array,
+        alive: BoolArray,
         scores: Float32Array,
         rows: Int64Array,
+        counts: Int32Array,
+        places: Int32Array,
         /,
     ) -> None: ...

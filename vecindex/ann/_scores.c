@@ -54,7 +54,7 @@ static PyObject *top(PyObject *module, PyObject *args) {
                best_scores.len == best * (Py_ssize_t)sizeof(float);
     for (Py_ssize_t i = 0; fits && i < asked; i++)
         choose_best((const float *)scores.buf + i * width, (const int64_t *)rows.buf + i * width,
-                    width, k, (float *)best_scores.buf + i * k, (int64_t *)best_rows.buf + i * k);
+                    width, k, (float *)best_scores.buf + i * k, (int64_t *)best_rows.buf + i * k, NULL);
     PyBuffer_Release(&scores);
     PyBuffer_Release(&rows);
     PyBuffer_Release(&best_scores);

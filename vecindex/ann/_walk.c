@@ -214,19 +214,20 @@ static PyObject *Graph_walk(Graph *self, PyObject *args) {
     return result;
 }
 
-PyDoc_STRVAR(best_doc, "best(queries, ef, slots, matrix, scores, rows)\n--\n\n"
+PyDoc_STRVAR(best_doc, "best(ef, slots, queries, matrix, alive, scores, rows, counts, places)\n--\n\n"
                        "Score the best `slots` rows of each walk; write the best of these.");
 
 static PyObject *Graph_best(Graph *self, PyObject *args) {
-    Py_buffer queries, matrix, scores, rows;
+    Buffers of;
     Py_ssize_t ef, slots;
-    if (!PyArg_ParseTuple(args, "y*nny*w*w*", &queries, &ef, &slots, &matrix, &scores, &rows))
+    if (!PyArg_ParseTuple(args, "nny*y*y*w*w*w*w*", &ef, &slots, &of.queries, &of.matrix, &of.alive,
+                          &of.scores, &of.rows, &of.counts, &of.places))
         return NULL;
-    Py_ssize_t count = queries.len / ((Py_ssize_t)sizeof(float) * self->dim);
+    Py_ssize_t count = of.queries.len / ((Py_ssize_t)sizeof(float) * self->dim);
     PyObject *result = NULL;
     Ending ending;
     Room room = {0};
-    if (begin(&ending, &matrix, &queries, self->dim, count, slots, &scores, &rows)) {
+    if (begin(&ending, &of, self->dim, count, slots)) {
         if (ef < 1) {
             PyErr_Format(PyExc_ValueError, "ef=%zd is too small", ef);
         } else if (!make_room(self, ef > slots ? ef : slots, &room)) {
@@ -234,8 +235,8 @@ static PyObject *Graph_best(Graph *self, PyObject *args) {
         } else {
             Py_BEGIN_ALLOW_THREADS;
             for (Py_ssize_t i = 0; i < count; i++) {
-                find_one(self, (const float *)queries.buf + i * self->dim, ef, &room, slots,
-                         ending.found);
+                const float *query = (const float *)of.queries.buf + i * self->dim;
+                find_one(self, query, ef, &room, slots, ending.found);
                 end(&ending, i);
             }
             Py_END_ALLOW_THREADS;
@@ -244,10 +245,7 @@ static PyObject *Graph_best(Graph *self, PyObject *args) {
     }
     free_room(&room);
     finish(&ending);
-    PyBuffer_Release(&queries);
-    PyBuffer_Release(&matrix);
-    PyBuffer_Release(&scores);
-    PyBuffer_Release(&rows);
+    release(&of);
     return result;
 }
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 
 Array = np.ndarray[Any, Any]
 
@@ -23,11 +23,14 @@ class Graph:
     def walk(self, queries: Float32Array, ef: int, found: Int64Array, /) -> None: ...
     def best(
         self,
-        queries: Float32Array,
         ef: int,
         slots: int,
+        queries: Float32Array,
         matrix: Float32Array,
+        alive: BoolArray,
         scores: Float32Array,
         rows: Int64Array,
+        counts: Int32Array,
+        places: Int32Array,
         /,
     ) -> None: ...

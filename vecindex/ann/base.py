@@ -11,6 +11,7 @@ from vecindex.errors import SpecError, VecindexError
 from vecindex.spec import Params
 
 if TYPE_CHECKING:
+    from vecindex.ann.rescored import Best, Wanted
     from vecindex.ann.scan import Scan
 
 Progress: TypeAlias = Callable[[int, int], object]
@@ -123,34 +124,20 @@ class Structure(Protocol):
             first of them are what fewer slots would have given. Score them with `score_rows`.
         """
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        params: Params,
-        threads: int | None = None,
-    ) -> tuple[Float32Array, Int64Array]:
-        """Return the k best of the candidates, by their scores.
+    def best(self, wanted: Wanted, params: Params, threads: int | None = None) -> Best:
+        """Return the best of the candidates that `find` names, by their scores.
 
         Parameters
         ----------
-        matrix : ndarray of float32, shape (n, dim)
-            The rows that the structure covers, and perhaps more.
-        queries, slots
-            As for `find`.
-        k : int
-            At least 1.
+        wanted : Wanted
+            Queries, rows, how many candidates and how many of these.
         params, threads
             As for `find`.
 
         Returns
         -------
-        scores : ndarray of float32, shape (q, k) or narrower
-            As `score_rows` gives them, best first; -inf pads.
-        rows : ndarray of int64, of that shape
-            Their row numbers, none twice, ties in rising order; -1 pads.
+        Best
+            Scores and rows, best first.
         """
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:

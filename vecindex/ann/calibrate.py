@@ -13,6 +13,7 @@ from vecindex.ann.bounds import LowerBound
 from vecindex.ann.candidates import candidates_for
 from vecindex.ann.holdout import Holdout
 from vecindex.ann.questions import Questions, timed
+from vecindex.ann.rescored import Wanted
 from vecindex.ann.scores import score_rows, top_k
 from vecindex.arrays import BoolArray, Float32Array, Int64Array
 from vecindex.results import Calibration, Costs, OperatingPoint
@@ -250,10 +251,9 @@ class _Trial:
 
     def _search(self, query: Float32Array, slots: int, params: Params) -> Float32Array:
         """Search as searches do."""
-        if self.asked.live is None:
-            return self.structure.best(self.asked.matrix, query, slots, self.asked.k, params, 1)[0]
-        rows = self._living(self.structure.find(query, slots, params, 1))
-        return top_k(score_rows(self.asked.matrix, query, rows), rows, self.asked.k)[0]
+        asked = self.asked
+        wanted = Wanted(asked.matrix, query, slots, asked.k, asked.live)
+        return self.structure.best(wanted, params, 1).scores
 
     def _living(self, rows: Int64Array) -> Int64Array:
         live = self.asked.live

@@ -10,6 +10,7 @@ import numpy as np
 
 from vecindex.ann import codebook, compiled
 from vecindex.ann.native import faiss
+from vecindex.ann.rescored import Best, Wanted, compiled_best
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
@@ -83,31 +84,16 @@ class FastScan:
         )
         return found
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        nprobe: int,
-        threads: int | None,
-    ) -> tuple[Float32Array, Int64Array]:
-        """Return scores and rows of the k best of these, by their scores.
-
-        `queries`, shape (q, dim), are those of the rows of `matrix`, not yet padded.
-        """
-        asked = codebook.padded(queries)
-        scores = np.empty((len(queries), k), np.float32)
-        rows = np.empty((len(queries), k), np.int64)
-        dim = queries.shape[1]
-        in_pieces(
-            lambda part: self._lists.best(
-                asked[part], nprobe, slots, queries[part], dim, matrix, scores[part], rows[part]
+    def best(self, wanted: Wanted, nprobe: int, threads: int | None) -> Best:
+        """Return the best of these, by their scores; queries are not yet padded."""
+        asked, (_, dim) = codebook.padded(wanted.queries), wanted.queries.shape
+        return compiled_best(
+            lambda part, *arrays: self._lists.best(
+                asked[part], nprobe, wanted.slots, dim, wanted.queries[part], *arrays
             ),
-            len(queries),
+            wanted,
             threads,
         )
-        return scores, rows
 
 
 def _coded(centroids: Float32Array) -> tuple[UInt8Array, Float32Array]:
@@ -118,12 +104,17 @@ def _coded(centroids: Float32Array) -> tuple[UInt8Array, Float32Array]:
     return codes.astype(np.uint8), scales
 
 
-def flat_scan(index: Any) -> FastScan | None:
-    """Return what scans a `faiss.IndexPQFastScan` in place of FAISS, None if nothing can."""
+def flat_scan(index: Any, rows: Int64Array | None = None) -> FastScan | None:
+    """Return what scans a `faiss.IndexPQFastScan` in place of FAISS, None if nothing can.
+
+    `rows` are the row numbers of its codes, C-contiguous; the caller keeps them alive.
+    """
     if not _usable(index):
         return None
     codes = faiss.rev_swig_ptr(index.codes.get(), index.codes.size())
-    return FastScan(index, [(codes.ctypes.data, 0, index.ntotal)])
+    return FastScan(
+        index, [(codes.ctypes.data, 0 if rows is None else rows.ctypes.data, index.ntotal)]
+    )
 
 
 def lists_scan(index: Any, centroids: Float32Array, sizes: Int64Array) -> FastScan | None:

@@ -10,7 +10,7 @@ from vecindex.ann import codebook
 from vecindex.ann.base import RESCORE_LADDERS, Watch, WriteBytes, wrong_params
 from vecindex.ann.native import check_type_code, faiss, read_view, write_index
 from vecindex.ann.native_search import NativeIndex
-from vecindex.ann.rescored import Rescored
+from vecindex.ann.rescored import Best, Rescored, Wanted
 from vecindex.ann.scan import Scan
 from vecindex.ann.threads import use_threads
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
@@ -86,18 +86,9 @@ class FlatScan(_Flat):
             raise wrong_params(self.kind, params)
         return self.scan.find(queries, slots, threads)
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        params: Params,
-        threads: int | None = None,
-    ) -> tuple[Float32Array, Int64Array]:
-        """Return scores and rows of the k best candidates; see `Structure`."""
-        found = self.scan.best(matrix, queries, slots, k, threads)
-        return found or super().best(matrix, queries, slots, k, params, threads)
+    def best(self, wanted: Wanted, params: Params, threads: int | None = None) -> Best:
+        """Return the best of the candidates, by their scores; see `Structure`."""
+        return self.scan.best(wanted, threads)
 
     def write(self, write: WriteBytes) -> None:
         """Give the codes' bytes to `write`, piece by piece; its errors pass unchanged."""

@@ -12,7 +12,7 @@ from vecindex.ann.base import CALIBRATED_K, RESCORE_LADDERS, Watch, WriteBytes, 
 from vecindex.ann.flat_codes import QUANTIZERS, training_rows
 from vecindex.ann.native import check_type_code, faiss, flat_view, read_view, to_bytes
 from vecindex.ann.native_search import NativeIndex
-from vecindex.ann.rescored import MOST_KEPT, Rescored
+from vecindex.ann.rescored import Best, Rescored, Wanted
 from vecindex.ann.threads import use_threads
 from vecindex.ann.walk import walker
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
@@ -98,19 +98,11 @@ class Hnsw(Rescored, NativeIndex):
             return self._walker.find(queries, slots, params.ef_search, threads)
         return self.search(queries, slots, _search_params(params.ef_search), threads)
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        params: Params,
-        threads: int | None = None,
-    ) -> tuple[Float32Array, Int64Array]:
-        """Return scores and rows of the k best candidates; see `Structure`."""
-        if self._walker is None or k > MOST_KEPT or not isinstance(params, HnswParams):
-            return super().best(matrix, queries, slots, k, params, threads)
-        return self._walker.best(matrix, queries, slots, k, params.ef_search, threads)
+    def best(self, wanted: Wanted, params: Params, threads: int | None = None) -> Best:
+        """Return the best of the candidates, by their scores; see `Structure`."""
+        if self._walker is None or not wanted.compiled or not isinstance(params, HnswParams):
+            return super().best(wanted, params, threads)
+        return self._walker.best(wanted, params.ef_search, threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
         """Return `ef_search` from 16 upwards, as far as it is below the number of rows."""

@@ -13,7 +13,7 @@ from vecindex.ann.flat_codes import read_scan
 from vecindex.ann.ivf import Lists, list_sizes, search_params
 from vecindex.ann.native import check_length, check_type_code, faiss, read_view, write_index
 from vecindex.ann.native_search import NativeIndex
-from vecindex.ann.rescored import MOST_KEPT
+from vecindex.ann.rescored import Best, Wanted
 from vecindex.ann.scan import Scan
 from vecindex.arrays import Float32Array, Int64Array, MappedRows, UInt8Array
 from vecindex.errors import CorruptIndexError
@@ -83,22 +83,14 @@ class IvfPq(Lists, NativeIndex):
             return self._fast.find(asked, slots, nprobe, threads)
         return self.search(asked, slots, search_params(nprobe), threads)
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        params: Params,
-        threads: int | None = None,
-    ) -> tuple[Float32Array, Int64Array]:
-        """Return scores and rows of the k best candidates; see `Structure`."""
-        nprobe, found = self.own(params).nprobe, None
+    def best(self, wanted: Wanted, params: Params, threads: int | None = None) -> Best:
+        """Return the best of the candidates, by their scores; see `Structure`."""
+        nprobe = self.own(params).nprobe
         if nprobe >= self.nlist:
-            found = self.scan.best(matrix, queries, slots, k, threads)
-        elif self._fast is not None and k <= MOST_KEPT:
-            found = self._fast.best(matrix, queries, slots, k, nprobe, threads)
-        return found or super().best(matrix, queries, slots, k, params, threads)
+            return self.scan.best(wanted, threads)
+        if self._fast is None or not wanted.compiled:
+            return super().best(wanted, params, threads)
+        return self._fast.best(wanted, nprobe, threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
         """Return a scan of all codes, then `nprobe` up to a quarter of the lists.

@@ -11,7 +11,7 @@ from vecindex.ann.base import Watch
 from vecindex.ann.fast_scan import flat_scan
 from vecindex.ann.native import faiss
 from vecindex.ann.native_search import NativeIndex
-from vecindex.ann.rescored import MOST_KEPT
+from vecindex.ann.rescored import Best, Wanted, best_of
 from vecindex.ann.threads import use_threads
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
@@ -41,7 +41,7 @@ class Scan(NativeIndex):
     ) -> None:
         super().__init__(index, keep)
         self._rows = rows
-        self._fast = flat_scan(index)
+        self._fast = flat_scan(index, rows)
         self.count: int = index.ntotal
 
     @classmethod
@@ -77,27 +77,20 @@ class Scan(NativeIndex):
         """
         asked, slots = codebook.padded(queries), min(slots, self.count)
         if self._fast is not None:
-            rows = self._fast.find(asked, slots, 1, threads)
-        else:
-            rows = self.search(asked, slots, None, threads)
+            return self._fast.find(asked, slots, 1, threads)
+        rows = self.search(asked, slots, None, threads)
         if self._rows is None:
             return rows
         # A row whose code is the worst possible is not found: -1, also where all are asked for.
         named: Int64Array = np.where(rows >= 0, self._rows[rows], -1)
         return named
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        threads: int | None = None,
-    ) -> tuple[Float32Array, Int64Array] | None:
-        """Return scores and rows of the k best of what `find` returns; None if it takes `find`."""
-        if self._fast is None or self._rows is not None or k > MOST_KEPT:
-            return None
-        return self._fast.best(matrix, queries, min(slots, self.count), k, 1, threads)
+    def best(self, wanted: Wanted, threads: int | None = None) -> Best:
+        """Return the best of what `find` returns, by their scores."""
+        if self._fast is None or not wanted.compiled:
+            return best_of(self.find(wanted.queries, wanted.slots, threads), wanted)
+        slots = min(wanted.slots, self.count)
+        return self._fast.best(wanted._replace(slots=slots), 1, threads)
 
     def subset(self, rows: Int64Array) -> Scan:
         """Return a scan of chosen rows only, with copies of their codes.

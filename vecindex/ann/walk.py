@@ -8,6 +8,7 @@ import numpy as np
 
 from vecindex.ann import compiled
 from vecindex.ann.native import faiss
+from vecindex.ann.rescored import Best, Wanted, compiled_best
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
@@ -68,26 +69,13 @@ class Walker:
         )
         return found
 
-    def best(
-        self,
-        matrix: Float32Array,
-        queries: Float32Array,
-        slots: int,
-        k: int,
-        ef: int,
-        threads: int | None,
-    ) -> tuple[Float32Array, Int64Array]:
-        """Return scores and rows of the k best of these, by their scores."""
-        scores = np.empty((len(queries), k), np.float32)
-        rows = np.empty((len(queries), k), np.int64)
-        in_pieces(
-            lambda part: self._graph.best(
-                queries[part], ef, slots, matrix, scores[part], rows[part]
-            ),
-            len(queries),
+    def best(self, wanted: Wanted, ef: int, threads: int | None) -> Best:
+        """Return the best of these, by their scores."""
+        return compiled_best(
+            lambda part, *arrays: self._graph.best(ef, wanted.slots, wanted.queries[part], *arrays),
+            wanted,
             threads,
         )
-        return scores, rows
 
 
 def walker(graph: Any, codes: str, rows: Float32Array) -> Walker | None:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vecindex.ann import LiveMask, merge, score_rows, search_flat
+from vecindex.ann import (
+    Best,
+    LiveMask,
+    Scan,
+    Wanted,
+    best_of,
+    merge,
+    score_rows,
+    search_flat,
+)
 from vecindex.arrays import Float32Array, Int64Array
 from vecindex.forks import lazily
 from vecindex.store.segment import Part
@@ -53,6 +62,15 @@ class Behind:
                 inside = np.where(mine, rows - self._starts[number], -1)
                 np.maximum(scores, score_rows(part.vectors, queries, inside), out=scores)
         return scores
+
+    def best(
+        self, scan: Scan, queries: Float32Array, slots: int, k: int, live: LiveMask | None
+    ) -> Best:
+        """Return the best of a scan's candidates; `live` is that of the rows that it covers."""
+        wanted = Wanted(self.parts[0].vectors, queries, slots, k, live)
+        if len(self.parts) == 1:
+            return scan.best(wanted)
+        return best_of(scan.find(queries, slots), wanted, lambda _, *asked: self.score(*asked))
 
     def check_rows(self, rows: Int64Array) -> None:
         """Raise `CorruptIndexError` unless the vectors of these rows are as written; -1 pads."""

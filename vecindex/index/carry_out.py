@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
 from vecindex.ann import (
     CORES,
+    Best,
     LiveMask,
     Scan,
+    Wanted,
     candidates_for,
     in_pieces,
     merge,
-    score_rows,
     search_flat,
     search_rows,
     slots_for,
-    top_k,
 )
 from vecindex.arrays import BoolArray, Float32Array, Int64Array
 from vecindex.index.behind import Behind
@@ -108,44 +107,37 @@ def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int)
     The usual case of a few queries, with as few calls as can be: beside a thread that adds, each
     may lose the interpreter to it. None if the rows behind need a closer look.
     """
-    view, behind = job.view, job.view.behind
+    behind, start = job.view.behind, job.view.starts[1]
     covered = 0 if scan is None else scan.count
     if len(queries) > _SINGLY or behind.count - covered > _DIRECTLY:
         return None
-    rest = np.arange(covered, behind.count)
-    if behind.live is not None:
-        rest = rest[behind.live.mask[covered:]]
-    coded, least = _coded(job.route, scan, behind.live, queries, k)
-    near = np.concatenate([coded, np.tile(rest, (len(queries), 1))], axis=1)
-    scored = behind.score(queries, near)
-    start = view.starts[1]
-    numbered = scored, np.where(near >= 0, near + start, -1)
-    scores, rows = merge([_search_first(job, queries, k), numbered], k)
-    width = coded.shape[1]
-    late = (scored[:, width // 2 : width] >= scores[:, -1:]).sum(axis=1)
-    kept = (coded >= 0).sum(axis=1)
-    if rows.shape[1] < k or rows.min() < 0 or kept.min() < least:
+    found, late = [_search_first(job, queries, k)], None
+    if scan is not None:
+        needed, count, live = _needed(job.route, k), covered, behind.live
+        slots = needed
+        if live is not None:
+            count, slots = int(np.count_nonzero(live.mask[:covered])), FILTERED * needed
+        asked = _asked(scan, slots, count)
+        coded = behind.best(scan, queries, asked, k, live)
+        if coded.counts[:, 1].min() < min(needed, count):
+            return None
+        late = coded.scores, coded.places >= asked // 2
+        found.append((coded.scores, np.where(coded.rows >= 0, coded.rows + start, -1)))
+    if covered < behind.count:
+        rest = np.arange(covered, behind.count)
+        if behind.live is not None:
+            rest = rest[behind.live.mask[covered:]]
+        near = np.tile(rest, (len(queries), 1))
+        found.append((behind.score(queries, near), near + start))
+    scores, rows = merge(found, k)
+    if rows.shape[1] < k or rows.min() < 0:
         return None
-    if late.max() > _late_hits(job.route, k):
-        return None
+    if late is not None:
+        hits = late[1] & (late[0] >= scores[:, -1:])
+        if hits.sum(axis=1).max() > _late_hits(job.route, k):
+            return None
     behind.check_rows(rows[rows >= start] - start)
     return scores, rows
-
-
-def _coded(
-    route: Route, scan: Scan | None, live: LiveMask | None, queries: Float32Array, k: int
-) -> tuple[Int64Array, int]:
-    """Return a scan's candidates, -1 for removed ones, and how many of them there should be."""
-    if scan is None:
-        return np.empty((len(queries), 0), np.int64), 0
-    assert route.structure is not None
-    assert route.scan_params is not None
-    needed = slots_for(route.structure.codes, route.scan_params, k)
-    if live is None:
-        return scan.find(queries, needed), min(needed, scan.count)
-    kept = int(np.count_nonzero(live.mask[: scan.count]))
-    found = scan.find(queries, 8 + FILTERED * needed * scan.count // max(1, kept))
-    return np.where(live.mask[found] & (found >= 0), found, -1), min(needed, kept)
 
 
 def _search_part(job: _Job, number: int, queries: Float32Array, k: int) -> Found:
@@ -167,21 +159,28 @@ def _search_behind(
     route: Route, behind: Behind, scan: Scan | None, queries: Float32Array, k: int
 ) -> Found:
     """Search rows that the structure does not cover: by codes as far as there are, exactly."""
-    structure, params, covered = route.structure, route.scan_params, scan.count if scan else 0
+    covered = scan.count if scan else 0
     head = None if behind.live is None or not covered else behind.live.head(covered)
     wanted = min(k, covered if head is None else head.count)
-    if scan is None or structure is None or params is None or not wanted:
+    if scan is None or route.scan_params is None or not wanted:
         return behind.exact(queries, k)
-    needed = slots_for(structure.codes, params, wanted)
     scores, rows, short = _scan(
-        behind.score, head, queries, wanted, scan, needed, _late_hits(route, wanted)
-    )
+        lambda some, slots: behind.best(scan, some, slots, wanted, head),
+        head, queries, wanted, scan, _needed(route, wanted), _late_hits(route, wanted),
+    )  # fmt: skip
     if short.any():
         scores[short], rows[short] = behind.exact(queries[short], wanted, 0, covered)
     behind.check_rows(rows.ravel())
     if covered == behind.count:
         return scores, rows
     return merge([(scores, rows), behind.exact(queries, k, covered)], k)
+
+
+def _needed(route: Route, k: int) -> int:
+    """Return how many candidates of a scan of codes must be scored for k rows."""
+    assert route.structure is not None
+    assert route.scan_params is not None
+    return slots_for(route.structure.codes, route.scan_params, k)
 
 
 def _late_hits(route: Route, k: int) -> int:
@@ -245,26 +244,17 @@ def _propose(
                 lambda part: _propose(job, queries[part], k, times), len(queries), None, most=most
             )
         )
-    matrix = job.view.parts[0].vectors
-    if allowed is None:
-        return _padded(*structure.best(matrix, queries, slots, k, params), k, None)
-    # The structure knows the other rows, too. Asking for more and dropping those keeps what
-    # was measured; a selector inside FAISS would silently stop too early near many of them.
-    rows, thin = _drop(structure.find(queries, slots, params), allowed)
-    return _padded(*top_k(score_rows(matrix, queries, rows), rows, k), k, thin)
-
-
-def _drop(rows: Int64Array, allowed: LiveMask) -> tuple[Int64Array, BoolArray]:
-    """Return the candidates that are allowed, -1 for others, and where they are suspiciously few.
-
-    So many more candidates are asked for that the allowed ones should suffice. Where they are far
-    fewer than their share of all rows, the query's neighbours are mostly not allowed: those that
-    are lie further out than the structure was measured for.
-    """
-    named = rows >= 0
-    kept = np.where(allowed.mask[rows] & named, rows, -1)
-    usual = _THIN * allowed.count / len(allowed)
-    return kept, (kept >= 0).sum(axis=1) < usual * named.sum(axis=1)
+    best = structure.best(Wanted(job.view.parts[0].vectors, queries, slots, k, allowed), params)
+    thin = None
+    if allowed is not None:
+        # The structure knows the other rows, too. Asking for more and dropping those keeps what
+        # was measured; a selector inside FAISS would silently stop too early near many of them.
+        # So many more are asked for that those left should suffice. Where they are far fewer than
+        # their share of all rows, the query's neighbours are mostly not allowed: those that are
+        # lie further out than the structure was measured for.
+        named, kept = best.counts.T
+        thin = kept < _THIN * allowed.count / len(allowed) * named
+    return _padded(best.scores, best.rows, k, thin)
 
 
 def _scan_of(job: _Job, *, own: bool) -> Scan:
@@ -281,16 +271,15 @@ def _scan_first(
     job: _Job, queries: Float32Array, k: int, scan: Scan, late_hits: int
 ) -> tuple[Float32Array, Int64Array, BoolArray]:
     """Return `_scan` of the first part."""
-    structure, params = job.route.structure, job.route.scan_params
-    assert structure is not None
-    assert params is not None
-    needed = slots_for(structure.codes, params, k)
-    score = partial(score_rows, job.view.parts[0].vectors)
-    return _scan(score, job.allowed, queries, k, scan, needed, late_hits)
+    matrix, allowed = job.view.parts[0].vectors, job.allowed
+    return _scan(
+        lambda some, slots: scan.best(Wanted(matrix, some, slots, k, allowed)),
+        allowed, queries, k, scan, _needed(job.route, k), late_hits,
+    )  # fmt: skip
 
 
 def _scan(
-    score: Callable[[Float32Array, Int64Array], Float32Array],
+    best: Callable[[Float32Array, int], Best],
     allowed: LiveMask | None,
     queries: Float32Array,
     k: int,
@@ -312,18 +301,14 @@ def _scan(
         count, slots = allowed.count, FILTERED * needed
     most = max(slots, min(_MOST_SLOTS, scan.count // 4))
     while True:
-        asked = slots if scan.count == count else 8 + slots * scan.count // max(1, count)
+        asked = _asked(scan, slots, count)
         good = np.zeros(len(left), np.bool_)
-        step = _together(min(asked, scan.count))
+        step = _together(asked)
         for start in range(0, len(left), step):
             some = left[start : start + step]
-            found = scan.find(queries[some], asked)
-            if allowed is not None:
-                found = np.where(allowed.mask[found], found, -1)
-            scored = score(queries[some], found)
-            scores[some], rows[some], _ = _padded(*top_k(scored, found, k), k, None)
-            late = (scored[:, found.shape[1] // 2 :] >= scores[some, -1:]).sum(axis=1)
-            kept = (found >= 0).sum(axis=1)
+            found = best(queries[some], asked)
+            scores[some], rows[some], _ = _padded(found.scores, found.rows, k, None)
+            late, kept = (found.places >= asked // 2).sum(axis=1), found.counts[:, 1]
             enough = (late <= late_hits) & (kept >= min(needed, count))
             good[start : start + step] = enough | (kept == count)
         left = left[~good]
@@ -333,6 +318,12 @@ def _scan(
     short = np.zeros(len(queries), np.bool_)
     short[left] = True
     return scores, rows, short
+
+
+def _asked(scan: Scan, slots: int, count: int) -> int:
+    """Return how many candidates so many of a scan's rows take to name `slots` of them."""
+    asked = slots if scan.count == count else 8 + slots * scan.count // max(1, count)
+    return min(asked, scan.count)
 
 
 def _together(slots: int) -> int:

@@ -171,7 +171,11 @@ class View:
 
     def together(self) -> Scan | None:
         """Return one scan of the first rows of all parts behind, None if there is none."""
-        return None if self._loaded is None else self._loaded.together(self.parts[1:])
+        if self._loaded is None:
+            return None
+        known = self._loaded.together(self.parts[1:])
+        full = [number for number, part in enumerate(self.parts) if number and part.count]
+        return self.codes(full[0]) if known is None and len(full) == 1 else known
 
     def catch_up(self) -> None:
         """Make codes of rows behind the structure, if searches ask for such."""
