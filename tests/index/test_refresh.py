@@ -410,6 +410,21 @@ def test_two_who_create_at_once(path: Path) -> None:
     assert sorted(map(str, made)) == sorted(["0", there, there, there])
 
 
+def test_create_while_another_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that appear while the directory is looked at are those of an index."""
+    path.mkdir()
+    names = Path.iterdir
+
+    def meanwhile(directory: Path) -> Iterator[Path]:
+        monkeypatch.undo()
+        VectorIndex.create(path).close()
+        return names(directory)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    with pytest.raises(IndexPathError, match="is an index already"):
+        VectorIndex.create(path)
+
+
 @pytest.mark.parametrize("command", ["remove", "compact", "optimize", "add"])
 def test_commands_wait(create: Callable[..., VectorIndex], command: str, tmp_path: Path) -> None:
     index = create()

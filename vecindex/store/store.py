@@ -550,15 +550,21 @@ class Store:
 def _refuse_existing(path: Path) -> None:
     if not os.path.lexists(path):
         return
-    if (path / manifests.NAME).exists():
+    empty = path.is_dir() and all(map(_is_left_over, path.iterdir()))
+    if (path / manifests.NAME).exists():  # looked at last: another may just have made it
         raise IndexPathError(f"{path} is an index already; open it, or choose another path")
-    empty = path.is_dir() and all(
-        entry.name in (lock.NAME, f"{manifests.NAME}.tmp")
-        or (entry.name == _log_name(1) and not entry.stat().st_size)
-        for entry in path.iterdir()
-    )
     if not empty:
         raise IndexPathError(f"{path} exists and is not an index; choose another path")
+
+
+def _is_left_over(path: Path) -> bool:
+    """Return whether this file is of a create that did not come to its end."""
+    if path.name in (lock.NAME, f"{manifests.NAME}.tmp"):
+        return True
+    try:
+        return path.name == _log_name(1) and not path.stat().st_size
+    except FileNotFoundError:  # another create has just removed it
+        return True
 
 
 def _with(state: State, made: Sequence[Segment]) -> State:
