@@ -127,12 +127,12 @@ def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int)
         rest = np.arange(covered, behind.count)
         if behind.live is not None:
             rest = rest[behind.live.mask[covered:]]
-        near = np.tile(rest, (len(queries), 1))
+        near = rest[None].repeat(len(queries), axis=0)
         found.append((behind.score(queries, near), near + start))
     scores, rows = merge(found, k)
     if rows.shape[1] < k or rows.min() < 0:
         return None
-    if late is not None:
+    if late is not None and late[1].any():
         hits = late[1] & (late[0] >= scores[:, -1:])
         if hits.sum(axis=1).max() > _late_hits(job.route, k):
             return None

@@ -11,14 +11,12 @@ import numpy as np
 from vecindex.ann import Scan, Structure
 from vecindex.forks import new_lock
 from vecindex.index.subsets import Subsets
-from vecindex.index.tails import LEAST, TailCodes
+from vecindex.index.tails import LEAST, TailCodes, worth_packing
 from vecindex.store.files import FileEntry
 from vecindex.store.rewrite import Source
 from vecindex.store.segment import Part, TailView
 
 _AT_ONCE = 4096  # rows encoded in one call, at about 3 us each
-_FEW = 256  # rows that an exact search may take instead: packing all codes again costs more
-_GROWTH = 16  # or so large a part of those with codes
 
 
 class Loaded:
@@ -93,7 +91,7 @@ class Loaded:
             return
         with self._catching_up:
             known = self.together(parts)
-            if known is not None and count - known.count < max(_FEW, known.count // _GROWTH):
+            if known is not None and count - known.count < worth_packing(known.count):
                 return
             left, codes = _AT_ONCE, []
             for part in parts:
