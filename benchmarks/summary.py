@@ -70,14 +70,32 @@ def fastest(libraries: dict[str, Any], names: Iterable[str], target: float) -> P
 
 
 def races(libraries: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of the comparison with the best peer at each recall."""
+    """Return the rows of the comparison with the best peer at each recall.
+
+    Where no peer reaches it, that is the fastest of those that come nearest.
+    """
     rows = []
     for target in TARGETS:
         ours = fastest(libraries, ["vecindex:"], target)
-        theirs = fastest(libraries, PEERS[target], target)
+        reached = min(target, _most(libraries, PEERS[target]))
+        theirs = fastest(libraries, PEERS[target], reached)
         compared = ratio(ours.row["p50_ms"], theirs.row["p50_ms"]) if ours and theirs else None
         rows.append({"target": target, "ours": ours, "theirs": theirs, "ratio": compared})
     return rows
+
+
+def _most(libraries: dict[str, Any], names: Iterable[str]) -> float:
+    """Return the greatest recall that any of these libraries reaches, 0 without any."""
+    wanted = tuple(names)
+    return max(
+        (
+            row["recall"]
+            for library, entry in libraries.items()
+            if library.startswith(wanted)
+            for row in entry["settings"]
+        ),
+        default=0.0,
+    )
 
 
 def others(libraries: dict[str, Any]) -> dict[str, tuple[str, str, Ratio]]:
@@ -87,7 +105,13 @@ def others(libraries: dict[str, Any]) -> dict[str, tuple[str, str, Ratio]]:
     hnswlib = libraries.get("hnswlib-16")
     hnsw = libraries.get("faiss-hnsw32")
     if auto and hnswlib:
-        found["build time"] = (
+        alone = [auto["parts_s"]["optimize"]]  # of the first build, as all parts
+        found["build time of the structure, choice and calibration included"] = (
+            "vecindex:auto",
+            "hnswlib-16",
+            ratio(alone, hnswlib["build_s"][:1]),
+        )
+        found["build time with the durable load before"] = (
             "vecindex:auto",
             "hnswlib-16",
             ratio(auto["build_s"], hnswlib["build_s"]),

@@ -141,8 +141,9 @@ def test_the_fastest_that_reaches_the_recall_is_compared_repeat_by_repeat():
     first, second, third = summary.races(libraries)
     assert first["theirs"].row["recall"] == 0.96 and first["ours"].row["recall"] == 0.951
     assert first["ratio"] == summary.Ratio(0.4, 0.25, 0.5)
-    assert second["theirs"] is None and second["ours"].p50_ms == 3.0 and second["ratio"] is None
-    assert third["ours"] is None
+    assert second["theirs"].row["recall"] == 0.97 and second["ours"].p50_ms == 3.0
+    assert second["ratio"] == summary.Ratio(0.5, 1 / 3, 0.6)  # their most is all there is
+    assert third["ours"] is None and third["theirs"] is None and third["ratio"] is None
 
 
 def test_at_the_same_recall_only_what_finds_as_much_counts():
