@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,22 @@ def test_few_rows(
                 else:
                     assert set(found) == set(range(count))
     assert capfd.readouterr() == ("", "")  # FAISS warns on stderr about little training data
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("codes", ["float32", "bf16", "sq8", "sq4"])
+def test_building_a_graph_keeps_no_memory(codes: str, mapped: Mapper) -> None:
+    vectors = mapped(clustered(300, seed=1, dim=8192))
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    for _ in range(2):
+        build(HnswSpec(4, 4, codes), vectors)
+    before = resident()
+    for _ in range(5):
+        build(HnswSpec(4, 4, codes), vectors)
+    assert resident() - before < 2 * vectors.rows.nbytes
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

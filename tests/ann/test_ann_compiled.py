@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sysconfig
+from contextlib import nullcontext
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -21,6 +22,7 @@ from vecindex.ann.fast_scan import flat_scan, lists_scan
 from vecindex.ann.hnsw import Hnsw
 from vecindex.ann.native import faiss
 from vecindex.arrays import Float32Array, Int64Array
+from vecindex.errors import CorruptIndexError
 from vecindex.spec import FlatParams, HnswParams, IvfParams, Params
 
 SOURCES = Path(vecindex.__file__).parent / "ann"
@@ -39,6 +41,8 @@ def graph(request: pytest.FixtureRequest, built: Builder) -> Case:
 def test_it_was_compiled() -> None:
     assert compiled.walk is not None
     assert compiled.scores is not None
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    assert compiled.scan is not None or not {"avx2", "fma"} <= set(flags)
 
 
 needs_scan = pytest.mark.skipif(compiled.scan is None, reason="this processor has no AVX2")
@@ -80,18 +84,21 @@ def products(index: Any, query: Float32Array, codes: np.ndarray) -> np.ndarray:
 
 @needs_scan
 @pytest.mark.parametrize("block_rows", [64, 128])
-@pytest.mark.parametrize("quantizers", [2, 6, 8, 10, 96, 400])
+@pytest.mark.parametrize("quantizers", [2, 6, 8, 10, 96, 400, 1200])
 @pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 129, 1000])
 def test_a_scan_names_the_best_rows(block_rows: int, quantizers: int, count: int) -> None:
     rng = np.random.default_rng(count)
     plain = faiss.IndexPQ(4 * quantizers, quantizers, 4, faiss.METRIC_INNER_PRODUCT)
     words = rng.normal(size=(quantizers, 16, 4)).astype(np.float32)
-    faiss.copy_array_to_vector(words.ravel(), plain.pq.centroids)
+    queries = rng.normal(size=(3, 4 * quantizers)).astype(np.float32)
     codes = rng.integers(256, size=(count, quantizers // 2), dtype=np.uint8)
+    if quantizers == 1200:  # with one and the same best word everywhere, a sum needs all 16 bits
+        words[:], queries[:] = words[:1], np.tile(queries[:1, :4], quantizers)
+        codes[-1] = 17 * int(np.argmax(words[0] @ queries[0, :4]))
+    faiss.copy_array_to_vector(words.ravel(), plain.pq.centroids)
     index = faiss.IndexPQFastScan(codebook.from_codes(plain, codes), block_rows)
     scan = flat_scan(index)
     assert scan is not None
-    queries = rng.normal(size=(3, 4 * quantizers)).astype(np.float32)
     for slots in (1, 7, 100):
         found = scan.find(queries, slots, 1, 1)
         for query, row in zip(queries, found, strict=True):
@@ -221,7 +228,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
         pytest.skip("there is no compiler")
     folder = tmp_path_factory.mktemp("plain")
     modules = {}
-    for name in ("_walk", "_scores"):
+    for name in ("_walk", "_scores", "_scan"):
         path = folder / f"{name}.so"
         include = sysconfig.get_paths()["include"]
         command = [COMPILER, "-O2", "-DPLAIN", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
@@ -230,8 +237,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModuleType]:
         loader = ExtensionFileLoader(f"vecindex.ann.{name}", str(path))
         spec = spec_from_file_location(f"vecindex.ann.{name}", path, loader=loader)
         assert spec is not None
-        modules[name] = module_from_spec(spec)
-        loader.exec_module(modules[name])
+        with pytest.raises(ImportError, match="FAISS scans") if name == "_scan" else nullcontext():
+            modules[name] = module_from_spec(spec)
+            loader.exec_module(modules[name])
     return modules
 
 
@@ -362,6 +370,38 @@ def test_no_link_leads_out_of_the_arrays(bits: int) -> None:
         parts["top"], parts["entry"] = int(rng.integers(2)), int(rng.integers(20))
         found = walk(parts, queries)
         assert ((found >= -1) & (found < 20)).all()
+
+
+def test_no_list_of_links_reaches_beyond_their_array() -> None:
+    parts = arrays(rows=23)
+    ring = arrays()["links"].ravel()
+    links = np.concatenate([ring, np.full(6, 21, np.int32)])  # nothing links rows 20 to 22
+    parts["links"] = links[: len(ring)]
+    parts["offsets"][5] = len(ring) - 2
+    parts["offsets"][20:] = len(ring)
+    found = walk(parts, clustered(5, seed=1, dim=4))
+    assert ((found >= 0) & (found < 20)).all()
+
+
+@pytest.mark.parametrize("codes", ["float32", "sq4"])
+def test_a_graph_that_starts_nowhere_is_damaged(codes: str, built: Builder) -> None:
+    case = built("hnsw" if codes == "float32" else f"hnsw/{codes}", DIM)
+    graph = faiss.deserialize_index(data(case.structure))
+    graph.hnsw.entry_point = -1
+    with pytest.raises(CorruptIndexError, match="starts at no row"):
+        load(case.spec, faiss.serialize_index(graph), case.vectors)
+
+
+@needs_scan
+def test_what_the_scan_does_not_know_is_left_to_faiss() -> None:
+    plain = faiss.IndexPQ(32, 8, 4, faiss.METRIC_INNER_PRODUCT)
+    codes = np.random.default_rng(0).integers(256, size=(200, 4), dtype=np.uint8)
+    packed = [
+        faiss.IndexPQFastScan(codebook.from_codes(plain, codes), rows) for rows in (32, 64, 96)
+    ]
+    assert [flat_scan(index) is not None for index in packed] == [False, True, False]
+    too_many = np.zeros(1 << 16, np.int64)
+    assert lists_scan(packed[1], np.empty((1 << 16, 32), np.float32), too_many) is None
 
 
 def test_scores_refuse_what_does_not_fit() -> None:

@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 
 from vecindex import VectorIndex
-from vecindex.errors import IndexPathError, InputError, StorageFailedError
+from vecindex.errors import (
+    CorruptIndexError,
+    IndexPathError,
+    InputError,
+    StorageFailedError,
+)
 from vecindex.index import maintenance, rebase
 from vecindex.store import store as store_module
 from vecindex.store.segment import Tail
@@ -233,8 +238,34 @@ def test_an_add_whose_upkeep_fails_is_no_failed_add(
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", no_thread)
             index.add(vectors=rows(rng, 50))
-        assert len(index) == 50
-        assert "can't start new thread" in index.info().notes[0]
+            monkeypatch.setattr(maintenance, "_SEAL_BYTES", 1)
+            index.add(vectors=rows(rng, 50), metadata=[{"n": n} for n in range(50)])
+        assert len(index) == 100
+        assert index.count(where={"n": {"$lt": 20}}) == 20
+        assert all("can't start new thread" in note for note in index.info().notes)
+        assert index.info().notes
+
+
+def test_a_damaged_row_behind_the_structure_is_never_passed_over(
+    path: Path, rng: np.random.Generator
+) -> None:
+    """It would be the best one; that it is not among those found is no answer."""
+    vectors = rows(rng, 1300)
+    with VectorIndex.create(path, spec="hnsw", maintenance="manual") as index:
+        index.add(vectors=vectors[:700])
+        index.optimize()
+        before = set(path.glob("vectors-*"))
+        index.add(vectors=vectors[700:])
+        index._maintenance.seal()
+        assert [hit.id for hit in index.search(vectors[1100], k=1)] == [1100]
+        row_bytes = vectors[0].nbytes
+    (file,) = set(path.glob("vectors-*")) - before
+    good = bytearray(file.read_bytes())
+    place = len(good) - (1300 - 1100) * row_bytes
+    good[place : place + row_bytes] = bytes(row_bytes)
+    file.write_bytes(good)
+    with VectorIndex.open(path) as index, pytest.raises(CorruptIndexError, match=file.name):
+        index.search(vectors[1100], k=1)
 
 
 @pytest.mark.parametrize("spec", ["flat", "hnsw", "ivf"])
@@ -242,10 +273,12 @@ def test_no_queries_have_no_answers(create: Create, rng: np.random.Generator, sp
     index = create(spec=spec)
     index.add(vectors=rows(rng, 50))
     index.optimize()
-    assert index.search([]) == []
-    for exact in (False, True):
-        ids, scores = index.search_arrays(np.empty((0, 8), np.float32), k=5, exact=exact)
-        assert (len(ids), len(scores)) == (0, 0)
+    for _ in range(2):
+        assert index.search([]) == []
+        for exact in (False, True):
+            ids, scores = index.search_arrays(np.empty((0, 8), np.float32), k=5, exact=exact)
+            assert (len(ids), len(scores)) == (0, 0)
+        index.add(vectors=rows(rng, 5))  # behind the structure
 
 
 @pytest.mark.parametrize("spec", ["flat", "hnsw", "ivf"])

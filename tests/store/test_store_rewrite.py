@@ -57,6 +57,18 @@ def check(segment: Segment, expected: Sequence[Any]) -> None:
             assert segment.find([value]).tolist() == [row]
 
 
+def test_what_fails_on_the_other_thread_fails_here(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("no room for columns")
+
+    monkeypatch.setattr("vecindex.store.rewrite._columns", no_memory)
+    for hurry in (False, True):
+        with pytest.raises(MemoryError, match="no room for columns"):
+            rewrite(directory, hurry, [Source(tail_of([1, 2]), None)], DIM, nothing, hurry=hurry)
+
+
 @pytest.mark.parametrize("ids", [[3, 1, 2], ["c", "a"], ["c", 1, "1", -5]], ids=str)
 def test_a_tail_becomes_a_segment(directory: Directory, ids: list[Any]) -> None:
     entry, dead = rewrite(directory, 4, [Source(tail_of(ids), None)], DIM, nothing)

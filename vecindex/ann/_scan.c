@@ -409,7 +409,9 @@ static const char *wrong(const Lists *lists) {
         return "quantizers come in pairs, and share the dimensions";
     if (lists->words.len != lists->dim * WORDS * float_bytes) return "there must be 16 words";
     if (lists->block_rows < AT_ONCE || lists->block_rows % AT_ONCE) return "blocks have 64 rows";
-    if (n < 1 || n >= 1 << 16 || lists->codes.len != lists->sizes.len ||
+    if (n >= 1 << 16) return "lists are numbered in 16 bits";
+    if (lists->quantizers >= UINT16_MAX) return "sums of so many quantizers do not fit 16 bits";
+    if (n < 1 || lists->codes.len != lists->sizes.len ||
         lists->ids.len != lists->sizes.len)
         return "codes, ids and sizes are of other lists";
     if (lists->centroids.len ? lists->centroids.len != n * lists->dim : n != 1)

@@ -1,7 +1,7 @@
 /* Scores of candidate rows, and the best of them. */
 #include "_best.h"
 
-enum { SHORT = 512 }; /* rows whose scoring keeps the interpreter */
+enum { SHORT = 256 }; /* rows whose scoring keeps the interpreter */
 
 PyDoc_STRVAR(score_doc, "score(matrix, queries, rows, dim, scores)\n--\n\n"
                         "Write the score of each query with each of its rows, -inf for pads.");
@@ -19,7 +19,8 @@ static PyObject *score(PyObject *module, PyObject *args) {
         fits = queries.len == asked * dim * (Py_ssize_t)sizeof(float) && asked * width == cells &&
                scores.len == cells * (Py_ssize_t)sizeof(float);
         if (fits) {
-            /* Whoever gives the interpreter up may wait for it: not for some microseconds. */
+            /* Whoever gives the interpreter up may wait for it: not for the microseconds that rows in
+             * memory take. */
             PyThreadState *state = cells > SHORT ? PyEval_SaveThread() : NULL;
             for (Py_ssize_t i = 0; i < asked; i++)
                 score_rows(&of, (const float *)queries.buf + i * dim,

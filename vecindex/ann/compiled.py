@@ -12,5 +12,7 @@ try:
     from vecindex.ann import _scan as scan
 except ImportError:  # or a processor whose instructions it does not know
     scan = None  # type: ignore[assignment]
+if scores is None:
+    scan = None  # scores must come from one of both, to the last bit
 
 __all__ = ["scan", "scores", "walk"]

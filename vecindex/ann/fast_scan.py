@@ -14,6 +14,9 @@ from vecindex.ann.rescored import Best, Wanted, compiled_best
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array, UInt8Array
 
+_BLOCK = 64  # rows whose codes are scanned at once; a block of FAISS's holds so many or a multiple
+_MOST_LISTS = (1 << 16) - 1
+
 Block = tuple[int, int, int]
 """A list: the addresses of its packed codes and of its row numbers, and how many there are."""
 
@@ -119,7 +122,7 @@ def flat_scan(index: Any, rows: Int64Array | None = None) -> FastScan | None:
 
 def lists_scan(index: Any, centroids: Float32Array, sizes: Int64Array) -> FastScan | None:
     """Return what scans a `faiss.IndexIVFPQFastScan` in place of FAISS, None if nothing can."""
-    if not _usable(index):
+    if not _usable(index) or len(sizes) > _MOST_LISTS:
         return None
     lists = index.invlists
     blocks = [
@@ -130,7 +133,9 @@ def lists_scan(index: Any, centroids: Float32Array, sizes: Int64Array) -> FastSc
 
 
 def _usable(index: Any) -> bool:
-    return compiled.scan is not None and bool(index.ntotal) and _packs_as_expected(index.bbs)
+    if compiled.scan is None or not index.ntotal or index.bbs % _BLOCK:
+        return False
+    return _packs_as_expected(index.bbs)
 
 
 @lru_cache

@@ -88,6 +88,8 @@ class FlatScan(_Flat):
 
     def best(self, wanted: Wanted, params: Params, threads: int | None = None) -> Best:
         """Return the best of the candidates, by their scores; see `Structure`."""
+        if not isinstance(params, FlatParams):
+            raise wrong_params(self.kind, params)
         return self.scan.best(wanted, threads)
 
     def write(self, write: WriteBytes) -> None:

@@ -70,12 +70,15 @@ class Hnsw(Rescored, NativeIndex):
         flat = None
         if codes == "float32":
             flat = flat_view(vectors)
-            graph.storage = flat
-            graph.own_fields = False
+            graph.storage = flat  # not the proxy's any more
+            graph.own_fields = True
         # FAISS holds bare pointers into these.
         super().__init__(graph, (flat, reader))
         self.buffer, self.vectors, self.codes = buffer, vectors, codes
-        self._walker = walker(graph, codes, vectors.rows)
+        try:
+            self._walker = walker(graph, codes, vectors.rows)
+        except ValueError as error:
+            raise CorruptIndexError(f"the graph cannot be walked: {error}") from error
 
     @property
     def size_bytes(self) -> int:
@@ -227,8 +230,8 @@ def _link(spec: HnswSpec, rows: Float32Array, base: Hnsw | None, watch: Watch) -
         storage.add(rows[: base.rows])
     if graph.storage is not None:
         graph.storage.this.own(True)  # the storage that it came with goes when the proxy does
-    graph.own_fields = False
-    graph.storage = storage
+    graph.storage = storage  # not the proxy's any more
+    graph.own_fields = True
     # Levels are drawn from here on; not the same draws again in each extension.
     graph.hnsw.rng = faiss.RandomGenerator(12345 + graph.ntotal)
     for chunk in watch.chunks(graph.ntotal, len(rows), _CHUNK):

@@ -109,7 +109,7 @@ def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int)
     """
     behind, start = job.view.behind, job.view.starts[1]
     covered = 0 if scan is None else scan.count
-    if len(queries) > _SINGLY or behind.count - covered > _DIRECTLY:
+    if not 0 < len(queries) <= _SINGLY or behind.count - covered > _DIRECTLY:
         return None
     found, late = [_search_first(job, queries, k)], None
     if scan is not None:
@@ -127,6 +127,7 @@ def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int)
         rest = np.arange(covered, behind.count)
         if behind.live is not None:
             rest = rest[behind.live.mask[covered:]]
+        behind.check_rows(rest)  # a damaged one might be the best
         near = rest[None].repeat(len(queries), axis=0)
         found.append((behind.score(queries, near), near + start))
     scores, rows = merge(found, k)

@@ -27,7 +27,7 @@ from vecindex.store.state import State
 from vecindex.store.store import Store
 
 _SEAL_BYTES = 32 << 20  # log bytes at which the tail becomes a segment: bounds memory and reopening
-_IMPORT_BYTES = 4 << 20  # log bytes from which on it will be sealed: what that needs is imported
+_IMPORT_BYTES = 8 << 20  # log bytes from which on it will be sealed: what that needs is imported
 _SEAL_OPERATIONS = 4096  # many small operations take long to replay
 _MERGE_FACTOR = 8  # so many segments of one size become one
 _FIRST_ROWS = AUTO_ROWS  # rows without any structure that start the first build
@@ -96,7 +96,7 @@ class Maintenance:
         self._imported = True
         if state.tail.has_metadata():
             with suppress(RuntimeError):  # no thread to be had
-                threading.Thread(target=load_arrow, name="vecindex-import").start()
+                threading.Thread(target=_load_arrow, name="vecindex-import").start()
 
     def _start(self) -> None:
         with self._store.writing():
@@ -149,7 +149,7 @@ class Maintenance:
                 for part, dead in zip(frozen.parts[first:], frozen.dead[first:], strict=True)
             ]
             segments, dead = [segment.entry for segment in frozen.segments[:first]], frozen.dead
-            fresh = self._rewrite(sources, lambda: None)
+            fresh = self._rewrite(sources)
             made = [] if fresh is None else [store.segment(fresh[0])]
             for segment in made:
                 self._make_ready(segment, sources)
@@ -179,14 +179,12 @@ class Maintenance:
             rows += sum(segment.count for segment in state.segments[run:first])
             first = run
 
-    def _rewrite(
-        self, sources: Sequence[Source], poll: Callable[[], object]
-    ) -> tuple[SegmentEntry, BoolArray] | None:
+    def _rewrite(self, sources: Sequence[Source]) -> tuple[SegmentEntry, BoolArray] | None:
         """Write one segment; None if no row is left."""
         if not any(source.keep.any() for source in sources):
             return None
         try:
-            return self._store.rewrite(sources, poll)
+            return self._store.rewrite(sources, lambda: None, hurry=True)  # an add waits for it
         except BaseException:
             if not self._pinned:
                 self._store.sweep()
@@ -260,6 +258,11 @@ class Maintenance:
             work.make_ready(self._slot)  # what was sealed since: hardly anything
             self._slot.take(work.loaded)  # before there is a view that looks for it
             work.commit()
+
+
+def _load_arrow() -> None:
+    with lending():  # imports run Python only: searches would wait 5 ms each time
+        load_arrow()
 
 
 def due(state: State, damaged: set[str]) -> Goal | None:

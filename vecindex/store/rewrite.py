@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 4096
 
 Poll = Callable[[], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,13 @@ class Source:
 
 
 def rewrite(
-    directory: Directory, number: int, sources: Sequence[Source], dim: int, poll: Poll
+    directory: Directory,
+    number: int,
+    sources: Sequence[Source],
+    dim: int,
+    poll: Poll,
+    *,
+    hurry: bool = False,
 ) -> tuple[SegmentEntry, BoolArray]:
     """Write one segment from several parts.
 
@@ -97,6 +106,9 @@ def rewrite(
         Dimension of the vectors.
     poll : callable
         Called between chunks; raises to stop.
+    hurry : bool
+        Join columns on a thread of their own while the disk has vectors and records to write, which
+        takes about as long. Not for work in the background, which leaves a core to others.
 
     Returns
     -------
@@ -107,27 +119,44 @@ def rewrite(
     """
     dead = np.concatenate([source.dead_kept for source in sources])
     rows = len(dead)
-    with ThreadPoolExecutor(1, "vecindex-columns") as pool:
-        # While the disk has vectors and records to write: it takes about as long.
-        joining = pool.submit(_columns, sources, poll)
-        vectors = write_vectors(
-            directory, f"vectors-{number}.f32", _vectors(sources, poll), (rows, dim)
-        )
-        records = write_records(directory, f"rows-{number}.vxr", _records(sources, poll), rows)
-        column = IdColumn.concatenate(
-            [
-                source.part.column()
-                if source.dead is None
-                else source.part.column().take(source.keep)
-                for source in sources
-            ]
-        )
-        ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
-        joined = joining.result()
+    joining = partial(_columns, sources, poll)
+    joined_columns = _beside(joining) if hurry else joining
+    vectors = write_vectors(
+        directory, f"vectors-{number}.f32", _vectors(sources, poll), (rows, dim)
+    )
+    records = write_records(directory, f"rows-{number}.vxr", _records(sources, poll), rows)
+    column = IdColumn.concatenate(
+        [
+            source.part.column() if source.dead is None else source.part.column().take(source.keep)
+            for source in sources
+        ]
+    )
+    ids = write_ids(directory, f"ids-{number}.vxi", column, np.logical_not(dead))
+    joined = joined_columns()
     columns = None
     if joined is not None:
         columns = write_columns(directory, f"columns-{number}.arrow", joined)
     return SegmentEntry(rows, vectors, records, ids, columns), dead
+
+
+def _beside(call: Callable[[], T]) -> Callable[[], T]:
+    """Start a call on a thread of its own, or make it where none can be had; return its result.
+
+    The thread is a daemon: who gives up, or exits, does not wait for it.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # raised again where the result is asked for
+            result.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="vecindex-columns", daemon=True).start()
+    except RuntimeError:
+        run()
+    return result.result
 
 
 def _columns(sources: Sequence[Source], poll: Poll) -> Columns | None:

@@ -420,10 +420,12 @@ class Store:
             self._next_file += 1
             return self._next_file - 1
 
-    def rewrite(self, sources: Sequence[Source], poll: Poll) -> tuple[SegmentEntry, BoolArray]:
+    def rewrite(
+        self, sources: Sequence[Source], poll: Poll, *, hurry: bool = False
+    ) -> tuple[SegmentEntry, BoolArray]:
         """Write one new segment from parts; it belongs to no state until `commit`."""
         dim = sources[0].part.vectors.shape[1]
-        return rewrite(self.directory, self.next_number(), sources, dim, poll)
+        return rewrite(self.directory, self.next_number(), sources, dim, poll, hurry=hurry)
 
     def segment(self, entry: SegmentEntry) -> Segment:
         """Return a rewritten segment, opened; it belongs to no state until `commit`."""
