@@ -66,7 +66,9 @@ def test_what_fails_on_the_other_thread_fails_here(
     monkeypatch.setattr("vecindex.store.rewrite._columns", no_memory)
     for hurry in (False, True):
         with pytest.raises(MemoryError, match="no room for columns"):
-            rewrite(directory, hurry, [Source(tail_of([1, 2]), None)], DIM, nothing, hurry=hurry)
+            rewrite(
+                directory, int(hurry), [Source(tail_of([1, 2]), None)], DIM, nothing, hurry=hurry
+            )
 
 
 @pytest.mark.parametrize("ids", [[3, 1, 2], ["c", "a"], ["c", 1, "1", -5]], ids=str)
