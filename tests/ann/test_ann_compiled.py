@@ -417,6 +417,22 @@ def test_scores_refuse_what_does_not_fit() -> None:
     compiled.scores.score(matrix, queries, rows, 4, scores)
     assert np.isneginf(scores[0]).all()
     best, numbers = np.empty((2, 2), np.float32), np.empty((2, 2), np.int64)
+    all_alive, dead = np.empty(0, np.bool_), np.zeros(9, np.bool_)
+    good: dict[str, Any] = {"matrix": matrix, "queries": queries, "dim": 4, "alive": dead, "k": 2}
+    for name, bad in (
+        ("matrix", matrix.ravel()[:-1]),
+        ("queries", queries.ravel()[:-1]),
+        ("queries", queries[:1]),
+        *(("dim", dim) for dim in (0, -4, 1 << 40, 3)),
+        ("alive", dead[:8]),
+        *(("k", k) for k in (0, -1, 1, 3)),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.scores.nearest(*(good | {name: bad}).values(), best, numbers)
+    compiled.scores.nearest(*good.values(), best, numbers)
+    assert (numbers == -1).all()
+    compiled.scores.nearest(*(good | {"alive": all_alive}).values(), best, numbers)
+    assert (numbers == np.argsort(-queries @ matrix.T)[:, :2]).all()
     for k in (0, -1, 3, 5):
         with pytest.raises(ValueError, match="do not fit"):
             compiled.scores.top(scores, rows, k, best, numbers)

@@ -22,6 +22,13 @@ static inline int read_matrix(Matrix *matrix, const Py_buffer *bytes, Py_ssize_t
     return bytes->len % row_bytes == 0;
 }
 
+static inline float score_of(const Matrix *matrix, const float *query, int64_t row) {
+    const float *floats = matrix->rows + row * matrix->dim;
+    float score = matrix->product(query, (const uint8_t *)floats, matrix->dim);
+    /* Unit rows are so up to rounding: a row times itself may come out as 1.0000001. */
+    return score > 1 ? 1 : score < -1 ? -1 : score;
+}
+
 /* Score rows for one query, -inf for a pad or whatever else is no row. */
 static inline void score_rows(const Matrix *matrix, const float *query, const int64_t *rows,
                               Py_ssize_t width, float *scores) {
@@ -30,12 +37,9 @@ static inline void score_rows(const Matrix *matrix, const float *query, const in
         for (; fetched < width && fetched <= i + AHEAD; fetched++)
             if ((uint64_t)rows[fetched] < (uint64_t)matrix->count)
                 fetch((const uint8_t *)(matrix->rows + rows[fetched] * matrix->dim), row_bytes);
-        scores[i] = -INFINITY;
-        if ((uint64_t)rows[i] >= (uint64_t)matrix->count) continue;
-        const float *row = matrix->rows + rows[i] * matrix->dim;
-        scores[i] = matrix->product(query, (const uint8_t *)row, matrix->dim);
-        /* Unit rows are so up to rounding: a row times itself may come out as 1.0000001. */
-        scores[i] = scores[i] > 1 ? 1 : scores[i] < -1 ? -1 : scores[i];
+        scores[i] = (uint64_t)rows[i] < (uint64_t)matrix->count
+                        ? score_of(matrix, query, rows[i])
+                        : -INFINITY;
     }
 }
 

@@ -1,4 +1,4 @@
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import BoolArray, Float32Array, Int64Array
 
 def score(
     matrix: Float32Array,
@@ -6,6 +6,16 @@ def score(
     rows: Int64Array,
     dim: int,
     scores: Float32Array,
+    /,
+) -> None: ...
+def nearest(
+    matrix: Float32Array,
+    queries: Float32Array,
+    dim: int,
+    alive: BoolArray,
+    k: int,
+    best_scores: Float32Array,
+    best_rows: Int64Array,
     /,
 ) -> None: ...
 def top(

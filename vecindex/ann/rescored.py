@@ -7,14 +7,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from vecindex.ann.flat import LiveMask
-from vecindex.ann.scores import score_rows, top_k
+from vecindex.ann.flat import NO_MASK, LiveMask
+from vecindex.ann.scores import MOST_KEPT, score_rows, top_k
 from vecindex.ann.threads import in_pieces
-from vecindex.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from vecindex.arrays import Float32Array, Int32Array, Int64Array
 from vecindex.spec import Params
-
-_MOST_KEPT = 128  # rows that compiled searches keep: each is put in its place, which takes longer
-_NO_MASK: BoolArray = np.empty(0, np.bool_)
 
 
 class Wanted(NamedTuple):
@@ -43,7 +40,7 @@ class Wanted(NamedTuple):
     @property
     def compiled(self) -> bool:
         """Whether compiled searches take it."""
-        return 0 < self.k <= _MOST_KEPT
+        return 0 < self.k <= MOST_KEPT
 
 
 class Best(NamedTuple):
@@ -122,7 +119,7 @@ def compiled_best(search: Callable[..., object], wanted: Wanted, threads: int | 
     count, k = len(wanted.queries), wanted.k
     scores, rows = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
     places, counts = np.empty((count, k), np.int32), np.empty((count, 2), np.int32)
-    mask = _NO_MASK if wanted.live is None else wanted.live.mask
+    mask = NO_MASK if wanted.live is None else wanted.live.mask
     in_pieces(
         lambda part: search(
             part, wanted.matrix, mask, scores[part], rows[part], counts[part], places[part]

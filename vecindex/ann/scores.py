@@ -13,9 +13,11 @@ from vecindex.arrays import Float32Array, Int64Array
 
 _score_by_row = faiss.fvec_inner_products_by_idx
 
+MOST_KEPT = 128
+"""Rows that compiled searches keep: each is put in its place, beyond sorting all is quicker."""
+
 _ONE = np.float32(1)
 _FEW_ROWS = 2048  # fewer are scored sooner than a thread is started
-_MOST_KEPT = 128  # beyond, sorting all is quicker than putting each in its place
 _WIDE = 4096  # from this many candidates on, find the k-th score first and sort only the better
 
 
@@ -92,7 +94,7 @@ def top_k(scores: Float32Array, rows: Int64Array, k: int) -> tuple[Float32Array,
         Their row numbers.
     """
     k = min(k, scores.shape[1])
-    if compiled.scores is not None and 0 < k <= _MOST_KEPT:
+    if compiled.scores is not None and 0 < k <= MOST_KEPT:
         best, numbers = np.empty((len(rows), k), np.float32), np.empty((len(rows), k), np.int64)
         compiled.scores.top(
             np.ascontiguousarray(scores), np.ascontiguousarray(rows), k, best, numbers
