@@ -48,21 +48,6 @@ static inline float product_float32(const void *query, const uint8_t *codes, Py_
     return sum;
 }
 
-static inline float product_bf16(const void *query, const uint8_t *codes, Py_ssize_t dim) {
-    const float *a = query;
-    float sums[LANES] = {0}, sum = 0;
-    for (Py_ssize_t i = 0; i < dim; i++) {
-        uint16_t half;
-        memcpy(&half, codes + 2 * i, 2);
-        uint32_t bits = (uint32_t)half << 16;
-        float value;
-        memcpy(&value, &bits, 4);
-        sums[i % LANES] += a[i] * value;
-    }
-    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
-    return sum;
-}
-
 static inline float product_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
     const int16_t *weights = query;
     int32_t sum = 0;
@@ -110,18 +95,6 @@ AVX2 static inline float avx2_float32(const void *query, const uint8_t *codes, P
     }
     return added_float(_mm256_add_ps(even, odd)) +
            product_float32(a + i, (const uint8_t *)(b + i), dim - i);
-}
-
-AVX2 static inline float avx2_bf16(const void *query, const uint8_t *codes, Py_ssize_t dim) {
-    const float *a = query;
-    __m256 sums = _mm256_setzero_ps();
-    Py_ssize_t i = 0;
-    for (; i + 8 <= dim; i += 8) {
-        __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(codes + 2 * i)));
-        __m256 row = _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
-        sums = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), row, sums);
-    }
-    return added_float(sums) + product_bf16(a + i, codes + 2 * i, dim - i);
 }
 
 AVX2 static inline float avx2_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
@@ -183,12 +156,9 @@ static inline void weigh(const float *query, const float *scales, Py_ssize_t dim
 static inline Product product_for(int bits) {
 #ifdef X86
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return bits == 32 ? avx2_float32 : bits == 16 ? avx2_bf16 : bits == 8 ? avx2_sq8 : avx2_sq4;
+        return bits == 32 ? avx2_float32 : bits == 8 ? avx2_sq8 : avx2_sq4;
 #endif
-    return bits == 32   ? product_float32
-           : bits == 16 ? product_bf16
-           : bits == 8  ? product_sq8
-                        : product_sq4;
+    return bits == 32 ? product_float32 : bits == 8 ? product_sq8 : product_sq4;
 }
 
 #endif

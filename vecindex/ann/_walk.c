@@ -1,7 +1,7 @@
 /* The walk through a graph that FAISS linked, measured by its codes.
  *
- * FAISS walks every graph in the same way; what it lacks is a quick distance to a row's codes, and
- * asking for the next rows' memory before they are needed. The graph itself, its file and its build
+ * FAISS walks every graph in the same way, and as fast over floats; what it lacks is a quick distance
+ * to codes of 8 or 4 bits, and asking for the next rows' memory before it is needed. The graph itself, its file and its build
  * are FAISS's: this module reads links, codes and ranges where FAISS keeps them.
  *
  * Nothing here trusts the graph: what lies beyond the arrays ends a list.
@@ -146,10 +146,7 @@ static Py_ssize_t walk(const Graph *graph, Py_ssize_t ef, Room *room) {
 /* -- queries ------------------------------------------------------------------------------------ */
 
 static void prepare(const Graph *graph, const float *query, void *prepared) {
-    if (graph->bits > 8)
-        memcpy(prepared, query, (size_t)graph->dim * sizeof(float));
-    else
-        weigh(query, graph->scales.buf, graph->dim, graph->bits, prepared);
+    weigh(query, graph->scales.buf, graph->dim, graph->bits, prepared);
 }
 
 static void free_room(Room *room) {
@@ -254,12 +251,11 @@ static PyObject *Graph_best(Graph *self, PyObject *args) {
 /* Return what is wrong with a graph's arrays, NULL if nothing is. */
 static const char *wrong(const Graph *graph) {
     const int32_t *levels = graph->levels.buf;
-    if (graph->bits != 32 && graph->bits != 16 && graph->bits != 8 && graph->bits != 4)
-        return "codes have 32, 16, 8 or 4 bits a dimension";
+    if (graph->bits != 8 && graph->bits != 4) return "codes have 8 or 4 bits a dimension";
     if (graph->dim < 1 || graph->dim > 1 << 20) return "the dimension is out of range";
     if (graph->rows < 1 || graph->rows > INT32_MAX) return "the number of rows is out of range";
     if (graph->codes.len / graph->row_bytes < graph->rows) return "there are codes of fewer rows";
-    if (graph->bits <= 8 && graph->scales.len != graph->dim * (Py_ssize_t)sizeof(float))
+    if (graph->scales.len != graph->dim * (Py_ssize_t)sizeof(float))
         return "there must be one scale for each dimension";
     if (graph->entry < 0 || graph->entry >= graph->rows) return "the walk starts at no row";
     if (graph->top < 0 || graph->levels.len / (Py_ssize_t)sizeof(int32_t) < graph->top + 2)

@@ -76,7 +76,7 @@ class Hnsw(Rescored, NativeIndex):
         super().__init__(graph, (flat, reader))
         self.buffer, self.vectors, self.codes = buffer, vectors, codes
         try:
-            self._walker = walker(graph, codes, vectors.rows)
+            self._walker = walker(graph, codes)
         except ValueError as error:
             raise CorruptIndexError(f"the graph cannot be walked: {error}") from error
 

@@ -10,9 +10,9 @@ from vecindex.ann import compiled
 from vecindex.ann.native import faiss
 from vecindex.ann.rescored import Best, Wanted, compiled_best
 from vecindex.ann.threads import in_pieces
-from vecindex.arrays import Float32Array, Int64Array, UInt8Array
+from vecindex.arrays import Float32Array, Int64Array
 
-_BITS = {"float32": 32, "bf16": 16, "sq8": 8, "sq4": 4}
+_BITS = {"sq8": 8, "sq4": 4}  # over floats FAISS walks as fast, or faster
 
 
 class Walker:
@@ -23,9 +23,7 @@ class Walker:
     graph : faiss.IndexHNSW
         Finished. Its arrays are read where they are: the caller keeps them alive.
     codes : str
-        What its storage has of each row.
-    rows : ndarray of float32, shape (n, dim)
-        The rows themselves, which are the codes of `"float32"`.
+        What its storage has of each row, `"sq8"` or `"sq4"`.
 
     Raises
     ------
@@ -39,21 +37,16 @@ class Walker:
     the memory before the first is needed.
     """
 
-    def __init__(self, graph: Any, codes: str, rows: Float32Array) -> None:
+    def __init__(self, graph: Any, codes: str) -> None:
         assert compiled.walk is not None
-        hnsw = graph.hnsw
-        scales = np.empty(0, np.float32)
-        packed: Float32Array | UInt8Array = rows
-        if codes != "float32":
-            storage = faiss.downcast_index(graph.storage)
-            packed = _view(storage.codes, np.uint8)
-            if codes != "bf16":  # the lower ends of all dimensions' ranges, then their lengths
-                scales = faiss.vector_to_array(storage.sq.trained)[graph.d :]
+        hnsw, storage = graph.hnsw, faiss.downcast_index(graph.storage)
+        # Trained are the lower ends of all dimensions' ranges, then their lengths.
+        scales = faiss.vector_to_array(storage.sq.trained)[graph.d :]
         self._graph = compiled.walk.Graph(
             _view(hnsw.neighbors, np.int32),
             _view(hnsw.offsets, np.uint64),
             faiss.vector_to_array(hnsw.cum_nneighbor_per_level),
-            packed,
+            _view(storage.codes, np.uint8),
             np.ascontiguousarray(scales),
             _BITS[codes],
             graph.d,
@@ -78,9 +71,11 @@ class Walker:
         )
 
 
-def walker(graph: Any, codes: str, rows: Float32Array) -> Walker | None:
-    """Return what walks through a graph in place of FAISS, None if nothing can."""
-    return Walker(graph, codes, rows) if compiled.walk is not None and graph.ntotal else None
+def walker(graph: Any, codes: str) -> Walker | None:
+    """Return what walks through a graph in place of FAISS, None if nothing does."""
+    if compiled.walk is None or codes not in _BITS or not graph.ntotal:
+        return None
+    return Walker(graph, codes)
 
 
 def _view(vector: Any, kind: type[Any]) -> np.ndarray[Any, Any]:
