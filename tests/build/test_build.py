@@ -13,6 +13,7 @@ from build_data import Model, records
 
 from vecindex import VectorIndex
 from vecindex.build import BuildOptions, build, plan_build
+from vecindex.build.target import Target
 from vecindex.embed import FunctionEmbedder
 from vecindex.errors import (
     DuplicateIdError,
@@ -399,6 +400,19 @@ def test_what_is_no_index_is_left_alone(run, source) -> None:
     Path("kb.vx").mkdir()
     with pytest.raises(IndexPathError, match="exists and is not an index"):
         run(source(records(3)))
+
+
+def test_an_index_that_appears_meanwhile_is_one(tmp_path, monkeypatch) -> None:
+    """Files that appear while the path is looked at are those of an index."""
+    exists = os.path.lexists
+
+    def meanwhile(path) -> bool:
+        monkeypatch.undo()
+        VectorIndex.create(path).close()
+        return exists(path)
+
+    monkeypatch.setattr(os.path, "lexists", meanwhile)
+    assert Target.of(tmp_path / "kb.vx").updates
 
 
 # -- the cache -----------------------------------------------------------------------------------

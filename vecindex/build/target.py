@@ -47,9 +47,10 @@ class Target:
         IndexPathError
             If there is something else.
         """
-        if (out / manifests.NAME).exists():
+        there = os.path.lexists(out)  # a symbolic link to nothing, too
+        if (out / manifests.NAME).exists():  # looked at last: another may just have made it
             return cls(out, out, True)
-        if os.path.lexists(out):  # a symbolic link to nothing, too
+        if there:
             raise IndexPathError(f"{out} exists and is not an index; choose another path")
         path = out.with_name(out.name + SUFFIX)
         return cls(out, path, (path / manifests.NAME).exists())
