@@ -58,15 +58,19 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 def fastest(libraries: dict[str, Any], names: Iterable[str], target: float) -> Pick | None:
     """Return the fastest setting that reaches a recall among the libraries with these names."""
+    good = [pick for pick in _picks(libraries, names) if pick.row["recall"] >= target]
+    return min(good, key=lambda pick: pick.p50_ms) if good else None
+
+
+def _picks(libraries: dict[str, Any], names: Iterable[str]) -> list[Pick]:
+    """Return all settings of the libraries with these names."""
     wanted = tuple(names)
-    good = [
+    return [
         Pick(library, row)
         for library, entry in libraries.items()
         if library.startswith(wanted)
         for row in entry["settings"]
-        if row["recall"] >= target
     ]
-    return min(good, key=lambda pick: pick.p50_ms) if good else None
 
 
 def races(libraries: dict[str, Any]) -> list[dict[str, Any]]:
@@ -77,25 +81,11 @@ def races(libraries: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for target in TARGETS:
         ours = fastest(libraries, ["vecindex:"], target)
-        reached = min(target, _most(libraries, PEERS[target]))
-        theirs = fastest(libraries, PEERS[target], reached)
+        recalls = [pick.row["recall"] for pick in _picks(libraries, PEERS[target])]
+        theirs = fastest(libraries, PEERS[target], min(target, max(recalls, default=target)))
         compared = ratio(ours.row["p50_ms"], theirs.row["p50_ms"]) if ours and theirs else None
         rows.append({"target": target, "ours": ours, "theirs": theirs, "ratio": compared})
     return rows
-
-
-def _most(libraries: dict[str, Any], names: Iterable[str]) -> float:
-    """Return the greatest recall that any of these libraries reaches, 0 without any."""
-    wanted = tuple(names)
-    return max(
-        (
-            row["recall"]
-            for library, entry in libraries.items()
-            if library.startswith(wanted)
-            for row in entry["settings"]
-        ),
-        default=0.0,
-    )
 
 
 def others(libraries: dict[str, Any]) -> dict[str, tuple[str, str, Ratio]]:

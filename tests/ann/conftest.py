@@ -20,9 +20,18 @@ from ann_data import (
     read_mapped,
 )
 
-from vecindex.ann import Structure, build, load, write
+from vecindex.ann import Structure, build, compiled, load, write
 from vecindex.arrays import HEADER_BYTES, Float32Array, MappedRows
 from vecindex.spec import StructureSpec
+
+
+@pytest.fixture(params=["compiled", "by FAISS"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score and scan with what was compiled, and as where nothing was."""
+    if request.param != "compiled":
+        monkeypatch.setattr(compiled, "scores", None)
+    elif compiled.scores is None:
+        pytest.skip("nothing was compiled")
 
 
 @pytest.fixture(scope="session")

@@ -450,10 +450,11 @@ def test_endings_that_do_not_fit_are_refused() -> None:
     matrix, scores = np.zeros((20, 4), np.float32), np.empty((2, 3), np.float32)
     rows = np.empty((2, 3), np.int64)
 
-    alive, nothing32 = np.empty(0, np.bool_), np.empty((0, 2), np.int32)
+    alive, no_places = np.empty(0, np.bool_), np.empty((2, 0), np.int32)
+    counts, places = np.empty((2, 2), np.int32), np.empty((2, 3), np.int32)
     good = {
         "queries": queries, "matrix": matrix, "alive": alive, "scores": scores, "rows": rows,
-        "counts": nothing32, "places": nothing32,
+        "counts": counts, "places": no_places,
     }  # fmt: skip
 
     def of_graph(slots: int = 5, ef: int = 9, **changed: Any) -> None:
@@ -462,11 +463,10 @@ def test_endings_that_do_not_fit_are_refused() -> None:
     def of_lists(slots: int = 5, nprobe: int = 1, asked: Any = padded, **changed: Any) -> None:
         lists.best(asked, nprobe, slots, 4, *(good | changed).values())
 
-    counts, places = np.empty((2, 2), np.int32), np.empty((2, 3), np.int32)
-    of_graph(counts=counts, places=places)
+    of_graph(places=places)
     assert counts.tolist() == [[5, 5], [5, 5]]
     assert (rows >= 0).all()
-    of_graph(alive=np.zeros(3, np.bool_), counts=counts, places=places)  # nothing is known of most
+    of_graph(alive=np.zeros(3, np.bool_), places=places)  # nothing is known of most
     assert counts.tolist() == [[5, 0], [5, 0]]
     of_lists(places=places)
     assert (rows == -1).all()
@@ -482,6 +482,7 @@ def test_endings_that_do_not_fit_are_refused() -> None:
         {"rows": rows.ravel()[:5]},
         {"rows": rows[:0]},
         {"counts": counts[:1]},
+        {"counts": counts[:0]},
         {"places": places[:1]},
     ]
     for wrong in wrongs:

@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 from ann_data import DIM, assert_exact, clustered
 
-from vecindex.ann import LiveMask, compiled, exact_search, flat, search_flat, search_rows
+from vecindex.ann import LiveMask, exact_search, flat, search_flat, search_rows
 from vecindex.arrays import BoolArray, Float32Array, MappedRows, unit_rows
 
-
-@pytest.fixture(params=["compiled", "by FAISS"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search with and without compiled code."""
-    if request.param != "compiled":
-        monkeypatch.setattr(compiled, "scores", None)
-    elif compiled.scores is None:
-        pytest.skip("nothing was compiled")
-
+pytestmark = pytest.mark.usefixtures("way")
 
 BATCHES = [1, 3, 15, 16, 100]  # both sides of where batches are multiplied, split, and dead dropped
 

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 from ann_data import DIM, SPECS, Builder, answer, clustered
 
-from vecindex.ann import compiled, score_rows, search_flat, top_k
+from vecindex.ann import score_rows, search_flat, top_k
 from vecindex.arrays import Float32Array, Int64Array
 
-
-@pytest.fixture(autouse=True, params=["compiled", "faiss"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Score with what was compiled, and as where nothing was."""
-    if request.param == "faiss":
-        monkeypatch.setattr(compiled, "scores", None)
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def test_the_same_bits_from_every_structure(built: Builder) -> None:

@@ -92,7 +92,8 @@ def test_the_best_are_the_best_of_the_candidates(
     scores, rows = top_k(score_rows(matrix, queries, kept), kept, k)
     width = rows.shape[1]
     for threads in (1, 3):
-        found = case.structure.best(Wanted(matrix, queries, slots, k, live), case.good, threads)
+        wanted = Wanted(matrix, queries, slots, k, live, places=True)
+        found = case.structure.best(wanted, case.good, threads)
         np.testing.assert_array_equal(found.rows[:, :width], rows)
         np.testing.assert_array_equal(found.scores[:, :width], scores)
         assert (found.rows[:, width:] == -1).all()
@@ -106,6 +107,7 @@ def test_the_best_are_the_best_of_the_candidates(
             assert where[mine >= 0].tolist() == first
     one = case.structure.best(Wanted(matrix, queries[3:4], slots, k, live), case.good)
     np.testing.assert_array_equal(one.rows[:, :width], rows[3:4])
+    assert one.places.shape == (1, 0)
     nothing = case.structure.best(Wanted(matrix, queries[:0], slots, k, live), case.good)
     assert len(nothing.scores) == len(nothing.rows) == 0
 

@@ -105,16 +105,15 @@ static inline int begin(Ending *ending, const Buffers *of, Py_ssize_t dim, Py_ss
     Py_ssize_t cells = of->rows.len / (Py_ssize_t)sizeof(int64_t), number = sizeof(int32_t);
     Py_ssize_t k = asked > 0 ? cells / asked : 1;
     *ending = (Ending){.queries = of->queries.buf, .slots = slots, .k = k, .scores = of->scores.buf,
-                       .rows = of->rows.buf};
+                       .rows = of->rows.buf, .counts = of->counts.buf};
     if (of->alive.len) ending->alive = of->alive.buf, ending->known = of->alive.len;
-    if (of->counts.len) ending->counts = of->counts.buf;
     if (of->places.len) ending->places = of->places.buf;
     if (!read_matrix(&ending->matrix, &of->matrix, dim) || slots < 1 ||
         slots > PY_SSIZE_T_MAX / 64 || k < 1 ||
         of->queries.len != asked * dim * (Py_ssize_t)sizeof(float) ||
         of->rows.len != asked * k * (Py_ssize_t)sizeof(int64_t) ||
         of->scores.len != asked * k * (Py_ssize_t)sizeof(float) ||
-        (of->counts.len && of->counts.len != 2 * asked * number) ||
+        of->counts.len != 2 * asked * number ||
         (of->places.len && of->places.len != asked * k * number)) {
         PyErr_SetString(PyExc_ValueError, "matrix, queries, scores and rows do not fit each other");
         return 0;
@@ -138,7 +137,6 @@ static inline void drop(const Ending *ending, Py_ssize_t query) {
         else
             kept++;
     }
-    if (ending->counts == NULL) return;
     ending->counts[2 * query] = named;
     ending->counts[2 * query + 1] = kept;
 }
@@ -146,7 +144,7 @@ static inline void drop(const Ending *ending, Py_ssize_t query) {
 static inline void end(const Ending *ending, Py_ssize_t query) {
     const float *asked = ending->queries + query * ending->matrix.dim;
     Py_ssize_t first = query * ending->k;
-    if (ending->alive != NULL || ending->counts != NULL) drop(ending, query);
+    drop(ending, query);
     score_rows(&ending->matrix, asked, ending->found, ending->slots, ending->found_scores);
     choose_best(ending->found_scores, ending->found, ending->slots, ending->k,
                 ending->scores + first, ending->rows + first,

@@ -55,7 +55,8 @@ static PyObject *top(PyObject *module, PyObject *args) {
                best_scores.len == best * (Py_ssize_t)sizeof(float);
     for (Py_ssize_t i = 0; fits && i < asked; i++)
         choose_best((const float *)scores.buf + i * width, (const int64_t *)rows.buf + i * width,
-                    width, k, (float *)best_scores.buf + i * k, (int64_t *)best_rows.buf + i * k, NULL);
+                    width, k, (float *)best_scores.buf + i * k, (int64_t *)best_rows.buf + i * k,
+                    NULL);
     PyBuffer_Release(&scores);
     PyBuffer_Release(&rows);
     PyBuffer_Release(&best_scores);
@@ -95,9 +96,10 @@ static PyObject *nearest(PyObject *module, PyObject *args) {
         return NULL;
     int fits = k > 0 && read_matrix(&of, &matrix, dim);
     if (fits) {
-        Py_ssize_t asked = queries.len / (dim * (Py_ssize_t)sizeof(float)), cells = asked * k;
+        Py_ssize_t asked = queries.len / (dim * (Py_ssize_t)sizeof(float));
+        Py_ssize_t cells = rows.len / (Py_ssize_t)sizeof(int64_t);
         fits = queries.len == asked * dim * (Py_ssize_t)sizeof(float) &&
-               (alive.len == 0 || alive.len == of.count) && (asked == 0 || cells / asked == k) &&
+               (alive.len == 0 || alive.len == of.count) && cells / k == asked && cells % k == 0 &&
                scores.len == cells * (Py_ssize_t)sizeof(float) &&
                rows.len == cells * (Py_ssize_t)sizeof(int64_t);
         if (fits) {

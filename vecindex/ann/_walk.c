@@ -1,8 +1,9 @@
 /* The walk through a graph that FAISS linked, measured by its codes.
  *
- * FAISS walks every graph in the same way, and as fast over floats; what it lacks is a quick distance
- * to codes of 8 or 4 bits, and asking for the next rows' memory before it is needed. The graph itself, its file and its build
- * are FAISS's: this module reads links, codes and ranges where FAISS keeps them.
+ * FAISS walks every graph in the same way, and as fast over floats; what it lacks is a quick
+ * distance to codes of 8 or 4 bits, and asking for the next rows' memory before it is needed. The
+ * graph itself, its file and its build are FAISS's: this module reads links, codes and ranges where
+ * FAISS keeps them.
  *
  * Nothing here trusts the graph: what lies beyond the arrays ends a list.
  *
@@ -145,10 +146,6 @@ static Py_ssize_t walk(const Graph *graph, Py_ssize_t ef, Room *room) {
 
 /* -- queries ------------------------------------------------------------------------------------ */
 
-static void prepare(const Graph *graph, const float *query, void *prepared) {
-    weigh(query, graph->scales.buf, graph->dim, graph->bits, prepared);
-}
-
 static void free_room(Room *room) {
     free(room->best);
     free(room->todo);
@@ -171,7 +168,7 @@ static int make_room(const Graph *graph, Py_ssize_t most, Room *room) {
 /* Write one query's best rows, best first, -1 pads. */
 static void find_one(const Graph *graph, const float *query, Py_ssize_t ef, Room *room,
                      Py_ssize_t slots, int64_t *found) {
-    prepare(graph, query, room->query);
+    weigh(query, graph->scales.buf, graph->dim, graph->bits, room->query);
     Py_ssize_t number = walk(graph, ef, room);
     for (Py_ssize_t i = 0; i < slots; i++) found[i] = i < number ? room->best[i].row : -1;
 }

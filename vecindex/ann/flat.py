@@ -164,6 +164,11 @@ def _nothing(queries: int, k: int) -> Found:
     return np.empty((queries, k), np.float32), np.empty((queries, k), np.int64)
 
 
+def _least(floats: int) -> int:
+    """Return how many queries a thread should have that scans so many floats for each."""
+    return 1 if floats > _LARGE else _MANY
+
+
 def _scan(
     nearest: Callable[..., None],
     matrix: Float32Array,
@@ -179,7 +184,7 @@ def _scan(
         lambda part: nearest(matrix, queries[part], dim, mask, k, scores[part], rows[part]),
         len(queries),
         threads,
-        least=1 if matrix.size > _LARGE else _MANY,
+        least=_least(matrix.size),
     )
     return scores, rows
 
@@ -229,7 +234,7 @@ def _knn(
         )  # fmt: skip
 
     if len(queries) < _MANY:
-        in_pieces(search, len(queries), threads, least=1 if matrix.size > _LARGE else _MANY)
+        in_pieces(search, len(queries), threads, least=_least(matrix.size))
     else:
         with _products_from(_MANY * dim):
             in_pieces(search, len(queries), threads, least=_MANY, pieces_per_thread=1)
@@ -267,8 +272,7 @@ def _score_all(
             scores = score_rows(matrix, queries[i : i + 1], wanted)
             best_scores[i], best_rows[i] = (best[0] for best in top_k(scores, wanted, k))
 
-    floats = len(rows) * matrix.shape[1]
-    in_pieces(search, len(queries), threads, least=1 if floats > _LARGE else _MANY)
+    in_pieces(search, len(queries), threads, least=_least(len(rows) * matrix.shape[1]))
     return best_scores, best_rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -29,6 +30,8 @@ class Wanted(NamedTuple):
         How many of them are kept, at least 1.
     live : LiveMask or None
         The rows that may be kept; None if all may.
+    places : bool
+        Whether to tell where the kept ones stood among the candidates, which takes longer.
     """
 
     matrix: Float32Array
@@ -36,6 +39,7 @@ class Wanted(NamedTuple):
     slots: int
     k: int
     live: LiveMask | None = None
+    places: bool = False
 
     @property
     def compiled(self) -> bool:
@@ -52,7 +56,7 @@ class Best(NamedTuple):
         As `score_rows` gives them, best first; -inf pads.
     rows : ndarray of int64, of that shape
         Their row numbers, none twice, ties in rising order; -1 pads.
-    places : ndarray of int32, of that shape
+    places : ndarray of int32, of that shape, or (q, 0) if they were not wanted
         Where each stood among the candidates, -1 for pads.
     counts : ndarray of int32, shape (q, 2)
         How many candidates there were, and how many of them might be kept.
@@ -64,8 +68,8 @@ class Best(NamedTuple):
     counts: Int32Array
 
 
-Score: TypeAlias = Callable[[Float32Array, Float32Array, Int64Array], Float32Array]
-"""What `score_rows` is."""
+Score: TypeAlias = Callable[[Float32Array, Int64Array], Float32Array]
+"""What `score_rows` does for one matrix."""
 
 
 class _Finds(Protocol):
@@ -84,24 +88,31 @@ class Rescored:
         return best_of(candidates, wanted)
 
 
-def best_of(candidates: Int64Array, wanted: Wanted, score: Score = score_rows) -> Best:
+def best_of(candidates: Int64Array, wanted: Wanted, score: Score | None = None) -> Best:
     """Return the best of candidates that were found, shape (q, slots), -1 pads.
 
-    `score` stands for `score_rows` where the rows are not one matrix.
+    `score` scores them where the rows are not one matrix, that of `wanted`.
     """
+    score = score or partial(score_rows, wanted.matrix)
     named = candidates >= 0
     counts = np.repeat(named.sum(axis=1, dtype=np.int32)[:, None], 2, axis=1)
     rows = candidates
     if wanted.live is not None:
         rows = np.where(wanted.live.mask[rows] & named, rows, -1)
         counts[:, 1] = (rows >= 0).sum(axis=1)
-    scores, best = top_k(score(wanted.matrix, wanted.queries, rows), rows, wanted.k)
+    scores, best = top_k(score(wanted.queries, rows), rows, wanted.k)
+    places = _places(rows, best) if wanted.places else np.empty((len(best), 0), np.int32)
+    return Best(scores, best, places, counts)
+
+
+def _places(rows: Int64Array, best: Int64Array) -> Int32Array:
+    """Return where each of the best stands among the rows, -1 for pads."""
     places = np.full(best.shape, -1, np.int32)
     for mine, where, there in zip(rows, places, best, strict=True):
         order = np.argsort(mine, kind="stable")  # of a row that stands there twice the first counts
         some = there >= 0
         where[some] = order[np.searchsorted(mine, there[some], sorter=order)]
-    return Best(scores, best, places, counts)
+    return places
 
 
 def compiled_best(search: Callable[..., object], wanted: Wanted, threads: int | None) -> Best:
@@ -118,7 +129,8 @@ def compiled_best(search: Callable[..., object], wanted: Wanted, threads: int | 
     """
     count, k = len(wanted.queries), wanted.k
     scores, rows = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
-    places, counts = np.empty((count, k), np.int32), np.empty((count, 2), np.int32)
+    counts = np.empty((count, 2), np.int32)
+    places = np.empty((count, k if wanted.places else 0), np.int32)
     mask = NO_MASK if wanted.live is None else wanted.live.mask
     in_pieces(
         lambda part: search(

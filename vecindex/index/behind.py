@@ -67,10 +67,10 @@ class Behind:
         self, scan: Scan, queries: Float32Array, slots: int, k: int, live: LiveMask | None
     ) -> Best:
         """Return the best of a scan's candidates; `live` is that of the rows that it covers."""
-        wanted = Wanted(self.parts[0].vectors, queries, slots, k, live)
+        wanted = Wanted(self.parts[0].vectors, queries, slots, k, live, places=True)
         if len(self.parts) == 1:
             return scan.best(wanted)
-        return best_of(scan.find(queries, slots), wanted, lambda _, *asked: self.score(*asked))
+        return best_of(scan.find(queries, slots), wanted, self.score)
 
     def check_rows(self, rows: Int64Array) -> None:
         """Raise `CorruptIndexError` unless the vectors of these rows are as written; -1 pads."""

@@ -121,7 +121,7 @@ def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int)
         coded = behind.best(scan, queries, asked, k, live)
         if coded.counts[:, 1].min() < min(needed, count):
             return None
-        late = coded.scores, coded.places >= asked // 2
+        late = np.where(coded.places >= asked // 2, coded.scores, -np.inf)
         found.append((coded.scores, np.where(coded.rows >= 0, coded.rows + start, -1)))
     if covered < behind.count:
         rest = np.arange(covered, behind.count)
@@ -133,10 +133,8 @@ def _search_at_once(job: _Job, scan: Scan | None, queries: Float32Array, k: int)
     scores, rows = merge(found, k)
     if rows.shape[1] < k or rows.min() < 0:
         return None
-    if late is not None and late[1].any():
-        hits = late[1] & (late[0] >= scores[:, -1:])
-        if hits.sum(axis=1).max() > _late_hits(job.route, k):
-            return None
+    if late is not None and (late >= scores[:, -1:]).sum(axis=1).max() > _late_hits(job.route, k):
+        return None
     behind.check_rows(rows[rows >= start] - start)
     return scores, rows
 
@@ -274,7 +272,7 @@ def _scan_first(
     """Return `_scan` of the first part."""
     matrix, allowed = job.view.parts[0].vectors, job.allowed
     return _scan(
-        lambda some, slots: scan.best(Wanted(matrix, some, slots, k, allowed)),
+        lambda some, slots: scan.best(Wanted(matrix, some, slots, k, allowed, places=True)),
         allowed, queries, k, scan, _needed(job.route, k), late_hits,
     )  # fmt: skip
 

@@ -96,7 +96,7 @@ class Maintenance:
         self._imported = True
         if state.tail.has_metadata():
             with suppress(RuntimeError):  # no thread to be had
-                threading.Thread(target=_load_arrow, name="vecindex-import").start()
+                threading.Thread(target=load_arrow, name="vecindex-import").start()
 
     def _start(self) -> None:
         with self._store.writing():
@@ -258,11 +258,6 @@ class Maintenance:
             work.make_ready(self._slot)  # what was sealed since: hardly anything
             self._slot.take(work.loaded)  # before there is a view that looks for it
             work.commit()
-
-
-def _load_arrow() -> None:
-    with lending():  # imports run Python only: searches would wait 5 ms each time
-        load_arrow()
 
 
 def due(state: State, damaged: set[str]) -> Goal | None:

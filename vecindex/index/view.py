@@ -174,8 +174,10 @@ class View:
         if self._loaded is None:
             return None
         known = self._loaded.together(self.parts[1:])
+        if known is not None:
+            return known
         full = [number for number, part in enumerate(self.parts) if number and part.count]
-        return self.codes(full[0]) if known is None and len(full) == 1 else known
+        return self.codes(full[0]) if len(full) == 1 else None
 
     def catch_up(self) -> None:
         """Make codes of rows behind the structure, if searches ask for such."""

@@ -16,6 +16,7 @@ from vecindex.arrays import Int64Array
 from vecindex.forks import before_any_fork
 from vecindex.store.codec import unpack_metadata
 from vecindex.store.files import Buffer, Directory, FileEntry, FileWriter, MappedFile
+from vecindex.store.lending import lending
 
 if TYPE_CHECKING:
     from vecindex.filters.masks import Columns
@@ -40,7 +41,8 @@ def has_arrow() -> bool:
 
 def load_arrow() -> None:
     """Import all that writing columns needs; takes half a second once, if there is pandas."""
-    with suppress(Exception):  # who needs it later says what is wrong
+    # Imports run Python only: searches would wait 5 ms each time. Who needs it says what is wrong.
+    with lending(), suppress(Exception):
         has_arrow()
 
 
