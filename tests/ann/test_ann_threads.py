@@ -16,7 +16,7 @@ from ann_data import DIM, SPECS, Builder, answer
 
 from vecindex.ann import CORES, LiveMask, search_flat, search_rows
 from vecindex.ann.native import faiss
-from vecindex.ann.threads import in_pieces, use_threads
+from vecindex.ann.threads import in_pieces, limit_threads, use_threads
 
 
 def test_searches_run_at_once(built: Builder) -> None:
@@ -67,6 +67,33 @@ def test_pieces_make_up_the_whole(count: int, threads: int | None) -> None:
     assert len(ran) <= (threads or CORES)
     if count < 32 or threads == 1:
         assert ran == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_pieces_get_smaller_towards_the_end(threads: int) -> None:
+    pieces = in_pieces(lambda part: part, 1000, threads, most=64)
+    sizes = [part.stop - part.start for part in pieces]
+    assert [part.start for part in pieces] == np.cumsum([0, *sizes[:-1]]).tolist()
+    assert sum(sizes) == 1000
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 64
+    assert sizes[-2] == (64 if threads == 1 else 8)
+
+
+def test_the_caller_has_its_own_limit_again() -> None:
+    with ThreadPoolExecutor(1) as pool:  # a thread that no other test uses
+
+        def run() -> list[int]:
+            seen = in_pieces(lambda _: faiss.omp_get_max_threads(), 1000, 2, most=64)
+            use_threads(5)
+            assert faiss.omp_get_max_threads() == 5
+            limit_threads(3)
+            seen += in_pieces(lambda _: faiss.omp_get_max_threads(), 1000, 2, most=64)
+            use_threads(5)
+            assert faiss.omp_get_max_threads() == 3
+            return seen
+
+        assert set(pool.submit(run).result()) == {1}
 
 
 def test_errors_of_a_piece_pass() -> None:

@@ -43,6 +43,8 @@ def test_both_ways(directory: Directory, name: str) -> None:
     assert found.find(values).tolist() == list(range(len(values)))
     assert found.find(UNKNOWN).tolist() == [-1] * len(UNKNOWN)
     assert found.find([]).tolist() == []
+    many = np.random.default_rng(0).integers(0, len(values), 10_000)
+    assert found.ids(many) == [values[i] for i in many]
     order = np.random.default_rng(1).permutation(len(values))[:100]
     picked = [values[i] for i in order]
     assert found.ids(order) == picked

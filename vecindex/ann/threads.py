@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
+from operator import itemgetter
 from typing import TypeVar
 
 from vecindex.ann.native import faiss
@@ -15,11 +17,18 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 """Cores that this process may use."""
 
 _PIECE_QUERIES = 64  # enough for matrix products to be efficient
+_LAST_QUERIES = 8  # a millisecond or two
 
 _T = TypeVar("_T")
 
 _forked = False
-_limits = threading.local()
+
+
+class _Limits(threading.local):
+    most: int | None = None
+
+
+_limits = _Limits()
 
 
 def limit_threads(threads: int) -> None:
@@ -34,8 +43,9 @@ def limit_threads(threads: int) -> None:
 
 
 def _granted(threads: int | None) -> int:
-    most: int = getattr(_limits, "most", CORES)
-    return most if threads is None else min(threads, getattr(_limits, "most", threads))
+    if _limits.most is None:
+        return threads or CORES
+    return min(threads or CORES, _limits.most)
 
 
 def use_threads(threads: int | None) -> None:
@@ -79,7 +89,8 @@ def in_pieces(
         More pieces balance searches of unlike length; a scan of all rows reads them once a piece,
         so it wants one.
     most : int or None
-        Queries in a slice at most; None sets no limit.
+        Queries in a slice at most, and towards the end fewer and fewer, so that no thread waits
+        long for another. None makes slices of one size.
 
     Returns
     -------
@@ -91,6 +102,7 @@ def in_pieces(
     FAISS could do this itself, but its threads wait for each other by spinning: on a machine with
     other work to do, a batch of 600 then took two to three times as long as with these threads.
     They cost about 100 us. It also keeps searches free of OpenMP teams, which no fork survives.
+    The thread that calls is one of them.
     """
     if queries == 1:
         use_threads(1)
@@ -100,20 +112,46 @@ def in_pieces(
     pieces = 1
     if threads > 1:
         pieces = max(threads, min(pieces_per_thread * threads, queries // _PIECE_QUERIES))
-    if most is not None:
-        pieces = max(pieces, -(-queries // most))
     edges = [queries * i // pieces for i in range(pieces + 1)]
+    if most is not None:
+        edges = _falling(queries, threads, most)
     slices = [slice(start, stop) for start, stop in pairwise(edges)]
     if threads == 1:
         use_threads(1)
         return [search(piece) for piece in slices]
-    with ThreadPoolExecutor(threads, initializer=_alone) as pool:
-        return list(pool.map(search, slices))  # map raises what a search raised
+    left = iter(enumerate(slices))
+
+    def work() -> list[tuple[int, _T]]:
+        """Search slices as long as there are any."""
+        with _alone():
+            return [(number, search(piece)) for number, piece in left]
+
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(work) for _ in range(threads - 1)]
+        found = work()
+    for other in others:
+        found += other.result()  # raises what a search raised
+    return [answer for _, answer in sorted(found, key=itemgetter(0))]
 
 
-def _alone() -> None:
-    limit_threads(1)
+def _falling(queries: int, threads: int, most: int) -> list[int]:
+    """Return the edges of slices of `most` queries at first, and of fewer towards the end."""
+    edges = [0]
+    while (left := queries - edges[-1]) > 0:
+        some = most if threads == 1 else min(most, max(_LAST_QUERIES, left // (2 * threads)))
+        edges.append(edges[-1] + min(some, left))
+    return edges
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let this thread take one core meanwhile."""
+    most, _limits.most = _limits.most, 1
     use_threads(1)
+    try:
+        yield
+    finally:
+        _limits.most = most
 
 
 def _after_fork() -> None:

@@ -173,19 +173,24 @@ def pack_ids(ids: Sequence[Id]) -> list[bytes]:
 
 def unpack_ids(keys: Sequence[bytes | memoryview]) -> list[Id]:
     """Return the ids that `pack_ids` packed."""
-    ids: list[Id] = msgpack.unpackb(_array(keys))
+    return unpack_joined_ids(b"".join(keys), len(keys))
+
+
+def unpack_joined_ids(keys: bytes, count: int) -> list[Id]:
+    """Return the ids whose keys stand one after another."""
+    ids: list[Id] = msgpack.unpackb(_array(keys, count))
     return ids
 
 
-def _array(packed: Sequence[bytes | memoryview]) -> bytes:
+def _array(packed: bytes, count: int) -> bytes:
     """Return the packed list of packed values: to unpack that is quicker than one by one."""
-    return b"\xdd" + len(packed).to_bytes(4, "big") + b"".join(packed)
+    return b"\xdd" + count.to_bytes(4, "big") + packed
 
 
 def unpack_metadata(records: Sequence[bytes]) -> list[Metadata | None]:
     """Return the metadata of packed records; a removed row's record has none."""
     try:
-        unpacked = msgpack.unpackb(_array(records), ext_hook=_ext_hook)
+        unpacked = msgpack.unpackb(_array(b"".join(records), len(records)), ext_hook=_ext_hook)
         return [None if record is None else record[2] for record in unpacked]
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise CorruptIndexError(f"checksummed records cannot be read: {error}") from error

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from vecindex.arrays import BoolArray, Int64Array, UInt8Array
 from vecindex.forks import lazily
 from vecindex.results import Id
-from vecindex.store.codec import pack_ids, unpack_ids
+from vecindex.store.codec import pack_ids, unpack_ids, unpack_joined_ids
 from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
 from vecindex.store.frames import ALIGN, FORMAT
 
@@ -226,13 +226,23 @@ class IdTable:
         if self.all_ints:
             ints: list[Id] = self._ints[rows].tolist()
             return ints
-        keys = self._keys.data
         if len(rows) <= _FEW:
-            bounds = self._bounds.data
-            few = rows.tolist()
+            keys, bounds, few = self._keys.data, self._bounds.data, rows.tolist()
             return unpack_ids([keys[bounds[row] : bounds[row + 1]] for row in few])
-        starts, stops = self._bounds[rows].tolist(), self._bounds[rows + 1].tolist()
-        return unpack_ids([keys[start:stop] for start, stop in zip(starts, stops, strict=True)])
+        found: list[Id] = []
+        for start in range(0, len(rows), _CHUNK):
+            some = rows[start : start + _CHUNK]
+            found += unpack_joined_ids(self._joined_keys(some), len(some))
+        return found
+
+    def _joined_keys(self, rows: Int64Array) -> bytes:
+        """Return the keys of `rows` one after another, without a slice for each."""
+        starts = self._bounds[rows].astype(np.int64)
+        lengths = self._bounds[rows + 1].astype(np.int64) - starts
+        ends = np.cumsum(lengths)
+        places = np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
+        keys: bytes = self._keys[places].tobytes()
+        return keys
 
     def ints(self, rows: Int64Array) -> Int64Array:
         """Return the ids of `rows` when all ids of this table are ints."""
