@@ -51,7 +51,7 @@ def from_arguments(arguments: argparse.Namespace) -> Data:
     name = Path(data.name).stem
     if rows <= len(data.rows):
         return replace(data, name=f"{name}-{rows}", rows=data.rows[:rows])
-    return replace(data, name=f"{name}-extended-{rows}", rows=extended(data.rows, rows))
+    return larger(replace(data, name=f"{name}-extended-{rows}"), rows)
 
 
 def from_files(rows: Path, queries: Path) -> Data:
@@ -84,6 +84,17 @@ def synthetic(rows: int, dim: int = 384, queries: int = 600, seed: int = 0) -> D
         points[mine] += loads[mine] @ own[cluster]
     unit = unit_rows(points)
     return Data(f"synthetic-{rows}x{dim}-seed{seed}", unit[:rows], unit[rows:])
+
+
+def larger(data: Data, n: int) -> Data:
+    """Return the data with `n` rows, see `extended`, and as many queries as before.
+
+    The queries are as many given ones, and as many new rows held out, as there are among the rows:
+    what is calibrated on rows is promised for queries like them.
+    """
+    given = round(len(data.queries) * len(data.rows) / n)
+    more = extended(data.rows, n + len(data.queries) - given)
+    return replace(data, rows=more[:n], queries=np.concatenate([data.queries[:given], more[n:]]))
 
 
 def extended(rows: Float32Array, n: int, seed: int = 0) -> Float32Array:

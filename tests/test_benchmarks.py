@@ -228,6 +228,15 @@ def test_extended_rows_stay_near_without_being_copies():
         data.extended(rows, 10)
 
 
+def test_larger_data_is_asked_for_rows_as_it_holds():
+    few = data.synthetic(2000, dim=32, queries=50)
+    more = data.larger(few, 5000)
+    assert more.rows.shape == (5000, 32) and more.queries.shape == (50, 32)
+    assert np.array_equal(more.queries[:20], few.queries[:20])  # two fifths of the rows are given
+    assert (more.queries[20:] @ more.rows.T).max() < 1 - 1e-6  # none is a row
+    assert np.array_equal(more.rows, data.extended(few.rows, 5030)[:5000])
+
+
 def test_a_process_that_dies_is_told_apart_from_an_answer():
     child = Child("benchmarks.no_such_module")
     try:
