@@ -200,17 +200,16 @@ class _Choice:
     def _calibrated(self) -> Params | None:
         point = self.view.point(self.request.recall)
         entry = self.view.state.manifest.structure
-        return (
-            None if point is None or entry is None else params_from_dict(entry.kind, point.params)
-        )
+        if point is None or entry is None:
+            return None
+        return next(params for known, params in entry.settings if known is point)
 
     def _scan_params(self, structure: Structure) -> Params | None:
         """Return the cheapest measured parameters of a scan that promise the recall."""
-        calibration = self.view.calibration
-        if structure.scan is None or calibration is None:
+        entry = self.view.state.manifest.structure
+        if structure.scan is None or entry is None:
             return None
-        for point in calibration.points:
-            params = params_from_dict(structure.kind, point.params)
+        for point, params in entry.settings:
             if point.bound >= self.request.recall and structure.scans(params):
                 return params
         return None

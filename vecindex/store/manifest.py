@@ -9,7 +9,8 @@ import numpy as np
 
 from vecindex.errors import CorruptIndexError, IndexPathError
 from vecindex.forks import lazily
-from vecindex.results import Calibration
+from vecindex.results import Calibration, OperatingPoint
+from vecindex.spec import Params, params_from_dict
 from vecindex.store.files import Directory, FileEntry, check_name
 from vecindex.store.frames import FORMAT, MANIFEST, BadFrameError, decode, encode
 
@@ -74,6 +75,12 @@ class StructureEntry:
     def measured(self) -> Calibration | None:
         """The calibration, read; None if there is none of this version's form."""
         return Calibration.from_dict(self.calibration)
+
+    @lazily
+    def settings(self) -> tuple[tuple[OperatingPoint, Params], ...]:
+        """The points of the calibration, in its order, with the parameters of each."""
+        points = () if self.measured is None else self.measured.points
+        return tuple((point, params_from_dict(self.kind, point.params)) for point in points)
 
 
 @dataclass(frozen=True)
