@@ -89,8 +89,9 @@ def synthetic(rows: int, dim: int = 384, queries: int = 600, seed: int = 0) -> D
 def larger(data: Data, n: int) -> Data:
     """Return the data with `n` rows, see `extended`, and as many queries as before.
 
-    The queries are as many given ones, and as many new rows held out, as there are among the rows:
-    what is calibrated on rows is promised for queries like them.
+    The queries are as many given ones, and as many new rows held out, as there are among the rows.
+    The given ones are the harder: around a given row there are new ones that were made from it,
+    around them there are none. What is calibrated on rows alone is promised for queries like rows.
     """
     given = round(len(data.queries) * len(data.rows) / n)
     more = extended(data.rows, n + len(data.queries) - given)

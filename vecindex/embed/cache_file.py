@@ -13,7 +13,6 @@ import sqlite3
 import threading
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TypeVar
 import numpy as np
 
 from vecindex.arrays import Float32Array
+from vecindex.checksum import crc32
 from vecindex.embed.fingerprint import Fingerprint, check_same
 from vecindex.errors import EmbedderMismatchError, InputError
 
@@ -302,7 +302,7 @@ def _put(
 
 
 def _checksum(model: int, digest: bytes, vector: bytes) -> int:
-    return zlib.crc32(vector, zlib.crc32(digest, model & 0xFFFFFFFF))
+    return crc32(vector, crc32(digest, model & 0xFFFFFFFF))
 
 
 def _size(db: sqlite3.Connection) -> int:

@@ -13,7 +13,6 @@ import shutil
 import stat
 import struct
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vecindex.arrays import Int64Array, UInt8Array
+from vecindex.checksum import crc32
 from vecindex.errors import CorruptIndexError, StorageFailedError, StorageFullError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -149,7 +149,7 @@ class FileWriter:
         start = 0
         while start < len(view):
             stop = min(len(view), start + BLOCK_BYTES - self._in_block)
-            self._crc = zlib.crc32(view[start:stop], self._crc)
+            self._crc = crc32(view[start:stop], self._crc)
             self._in_block += stop - start
             start = stop
             if self._in_block == BLOCK_BYTES:
@@ -164,7 +164,7 @@ def write_file(
     writer = FileWriter(directory, name)
     try:
         header = fields.ljust(60, b"\0")
-        writer.write(header + struct.pack("<I", zlib.crc32(header)))
+        writer.write(header + struct.pack("<I", crc32(header)))
         for chunk in chunks:
             writer.write(chunk)
         return writer.finish()
@@ -459,7 +459,7 @@ class MappedFile:
 
     def _check_block(self, block: int) -> None:
         start = block * BLOCK_BYTES
-        good = zlib.crc32(self.data[start : start + BLOCK_BYTES].data) == self._crcs[block]
+        good = crc32(self.data[start : start + BLOCK_BYTES].data) == self._crcs[block]
         # Once another thread has checked it, a private header may have been changed in memory.
         if not good and not self._checked[block]:
             raise self.corrupt(start, f"checksum mismatch in block {block}")

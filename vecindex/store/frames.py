@@ -16,7 +16,6 @@ The owner is a random number that all frames of one index have.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ import msgpack
 import numpy as np
 
 from vecindex.arrays import Float32Array, UInt8Array
+from vecindex.checksum import crc32
 from vecindex.errors import CorruptIndexError, FormatVersionError
 from vecindex.store.files import Buffer
 
@@ -95,11 +95,11 @@ def encode(
     size = _HEADER.size + 4 + sum(memoryview(buffer).nbytes for buffer in buffers)
     crc = 0
     for buffer in buffers:
-        crc = zlib.crc32(buffer, crc)
+        crc = crc32(buffer, crc)
     header = _HEADER.pack(
         _MAGIC, FORMAT, kind, sequence, synced, size, len(packed), rows, dim, crc, owner
     )
-    return [header + _CRC.pack(zlib.crc32(header)), *buffers], size
+    return [header + _CRC.pack(crc32(header)), *buffers], size
 
 
 def decode(data: UInt8Array, offset: int, name: str, expected: int | None = None) -> Frame:
@@ -118,7 +118,7 @@ def decode(data: UInt8Array, offset: int, name: str, expected: int | None = None
     start, stop = offset + ALIGN, offset + size
     if stop > len(data):
         raise BadFrameError(f"the frame needs {size} bytes, {len(data) - offset} are there")
-    if zlib.crc32(data[start:stop].data) != crc:
+    if crc32(data[start:stop].data) != crc:
         raise BadFrameError("checksum mismatch in the frame's body")
     vectors_start = start + body_size + (-body_size % ALIGN)
     vectors_stop = vectors_start + rows * dim * 4
@@ -138,7 +138,7 @@ def read_header(data: UInt8Array, offset: int, name: str) -> tuple[int, ...]:
     header = data[offset : offset + ALIGN].tobytes()
     if len(header) < ALIGN or not header.startswith(_MAGIC):
         raise BadFrameError("no frame starts here")
-    if zlib.crc32(header[:60]) != _CRC.unpack_from(header, 60)[0]:
+    if crc32(header[:60]) != _CRC.unpack_from(header, 60)[0]:
         raise BadFrameError("checksum mismatch in the frame's header")
     _, version, *rest = _HEADER.unpack_from(header)
     if version > FORMAT:

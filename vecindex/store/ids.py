@@ -20,12 +20,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vecindex.arrays import BoolArray, Int64Array, UInt8Array
+from vecindex.checksum import crc32
 from vecindex.forks import lazily
 from vecindex.results import Id
 from vecindex.store.codec import pack_ids, unpack_ids, unpack_joined_ids

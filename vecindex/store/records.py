@@ -12,7 +12,6 @@ A file is a header of 64 bytes, blocks of 16 records, and a table of block offse
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import accumulate, islice, pairwise
@@ -20,6 +19,7 @@ from itertools import accumulate, islice, pairwise
 import numpy as np
 
 from vecindex.arrays import Int64Array
+from vecindex.checksum import crc32
 from vecindex.errors import CorruptIndexError
 from vecindex.store.files import Directory, FileEntry, MappedFile, write_file
 from vecindex.store.frames import ALIGN, FORMAT
@@ -46,7 +46,7 @@ def _blocks_and_table(records: Iterable[bytes]) -> Iterator[bytes]:
         yield block
         offsets.append(offsets[-1] + len(block))
     table = np.array(offsets, dtype="<u8").tobytes()
-    yield table + struct.pack("<I", zlib.crc32(table))
+    yield table + struct.pack("<I", crc32(table))
 
 
 def _blocks(records: Iterable[bytes]) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def _block(records: list[bytes]) -> bytes:
     payload = b"".join(records)
     ends = struct.pack(f"<{len(records)}I", *accumulate(map(len, records)))
     rest = ends + payload
-    return _BLOCK.pack(zlib.crc32(rest), len(rest)) + rest
+    return _BLOCK.pack(crc32(rest), len(rest)) + rest
 
 
 class RecordsFile:
@@ -145,7 +145,7 @@ class RecordsFile:
         crc, size = _BLOCK.unpack_from(self._data, start)
         rest = self._data[start + _BLOCK.size : stop].tobytes()
         count = min(RECORDS_PER_BLOCK, self.count - block * RECORDS_PER_BLOCK)
-        if size != len(rest) or size < 4 * count or zlib.crc32(rest) != crc:
+        if size != len(rest) or size < 4 * count or crc32(rest) != crc:
             raise self.file.corrupt(start, f"checksum mismatch in the block of records {block}")
         ends = _FULL if count == RECORDS_PER_BLOCK else struct.Struct(f"<{count}I")
         return (0, *ends.unpack_from(rest)), rest[count * 4 :]
