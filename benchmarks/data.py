@@ -86,16 +86,16 @@ def synthetic(rows: int, dim: int = 384, queries: int = 600, seed: int = 0) -> D
     return Data(f"synthetic-{rows}x{dim}-seed{seed}", unit[:rows], unit[rows:])
 
 
-def larger(data: Data, n: int) -> Data:
-    """Return the data with `n` rows, see `extended`, and as many queries as before.
+def larger(data: Data, n: int, seed: int = 0) -> Data:
+    """Return the data with `n` rows, and as many queries as before.
 
-    The queries are as many given ones, and as many new rows held out, as there are among the rows.
-    The given ones are the harder: around a given row there are new ones that were made from it,
-    around them there are none. What is calibrated on rows alone is promised for queries like rows.
+    Rows and queries are `extended` together, and queries drawn from all of them: so they are to the
+    rows as one row is to the others. To ask the given queries would be harder than it should be:
+    around each given row there are new ones that were made from it, around them there are none.
     """
-    given = round(len(data.queries) * len(data.rows) / n)
-    more = extended(data.rows, n + len(data.queries) - given)
-    return replace(data, rows=more[:n], queries=np.concatenate([data.queries[:given], more[n:]]))
+    every = extended(np.concatenate([data.rows, data.queries]), n + len(data.queries), seed)
+    asked = np.random.default_rng(seed).choice(len(every), len(data.queries), replace=False)
+    return replace(data, rows=np.delete(every, asked, axis=0), queries=every[asked])
 
 
 def extended(rows: Float32Array, n: int, seed: int = 0) -> Float32Array:

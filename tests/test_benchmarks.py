@@ -229,12 +229,22 @@ def test_extended_rows_stay_near_without_being_copies():
 
 
 def test_larger_data_is_asked_for_rows_as_it_holds():
-    few = data.synthetic(2000, dim=32, queries=50)
+    few = data.synthetic(2000, dim=32, queries=200)
     more = data.larger(few, 5000)
-    assert more.rows.shape == (5000, 32) and more.queries.shape == (50, 32)
-    assert np.array_equal(more.queries[:20], few.queries[:20])  # two fifths of the rows are given
-    assert (more.queries[20:] @ more.rows.T).max() < 1 - 1e-6  # none is a row
-    assert np.array_equal(more.rows, data.extended(few.rows, 5030)[:5000])
+    assert more.rows.shape == (5000, 32) and more.queries.shape == (200, 32)
+    every = data.extended(np.concatenate([few.rows, few.queries]), 5200)
+    assert _sorted(np.concatenate([more.rows, more.queries])) == _sorted(every)
+    assert np.array_equal(more.queries, data.larger(few, 5000).queries)
+    given = {row.tobytes() for row in np.concatenate([few.rows, few.queries])}
+    share = sum(query.tobytes() in given for query in more.queries) / 200
+    assert abs(share - 2200 / 5200) < 0.1  # as many as among the rows
+    own = np.sort(more.rows @ more.rows.T, axis=1)[:, -2]  # nearest other row
+    asked = (more.queries @ more.rows.T).max(axis=1)
+    assert abs(np.median(asked) - np.median(own)) < 0.01
+
+
+def _sorted(rows):
+    return sorted(row.tobytes() for row in rows)
 
 
 def test_a_process_that_dies_is_told_apart_from_an_answer():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -102,6 +103,21 @@ def test_errors_of_a_piece_pass() -> None:
 
     with pytest.raises(KeyError):
         in_pieces(fail, 1000, 2)
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["the caller", "another thread"])
+def test_after_an_error_no_more_is_searched(here: bool) -> None:
+    caller, searched = threading.get_ident(), []
+
+    def search(part: slice) -> None:
+        searched.append(part)
+        if (threading.get_ident() == caller) == here:
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_pieces(search, 1000, 2, most=8)
+    assert len(searched) < 10  # of 125
 
 
 def test_threads_are_set_for_this_thread_only() -> None:

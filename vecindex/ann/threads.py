@@ -120,11 +120,21 @@ def in_pieces(
         use_threads(1)
         return [search(piece) for piece in slices]
     left = iter(enumerate(slices))
+    failed = threading.Event()
 
     def work() -> list[tuple[int, _T]]:
-        """Search slices as long as there are any."""
+        """Search slices as long as there are any, and no search has failed or was interrupted."""
+        done: list[tuple[int, _T]] = []
         with _alone():
-            return [(number, search(piece)) for number, piece in left]
+            try:
+                for number, piece in left:
+                    if failed.is_set():
+                        break
+                    done.append((number, search(piece)))
+            except BaseException:
+                failed.set()
+                raise
+        return done
 
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(work) for _ in range(threads - 1)]
