@@ -117,7 +117,7 @@ def test_after_an_error_no_more_is_searched(here: bool) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         in_pieces(search, 1000, 2, most=8)
-    assert len(searched) < 10  # of 125
+    assert len(searched) < 60  # of more than 125
 
 
 def test_threads_are_set_for_this_thread_only() -> None:
