@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
+from vecindex import VectorIndex
 from vecindex.checksum import crc32
 
 BYTES = np.random.default_rng(0).bytes(1 << 20)
@@ -32,8 +33,6 @@ def test_the_numbers_are_those_of_zlib(size: int) -> None:
 
 
 def test_it_goes_without_zlib_ng(tmp_path) -> None:
-    from vecindex import VectorIndex
-
     with VectorIndex.create(tmp_path / "x.vx", dim=2) as index:
         index.add(texts=["east", "north"], vectors=[[1, 0], [0, 1]])
         index.optimize()

@@ -109,12 +109,13 @@ def in_pieces(
         return [search(slice(0, 1))]
     worth = queries // least
     threads = 1 if worth <= 1 else min(_granted(threads), worth)
-    pieces = 1
-    if threads > 1:
-        pieces = max(threads, min(pieces_per_thread * threads, queries // _PIECE_QUERIES))
-    edges = [queries * i // pieces for i in range(pieces + 1)]
     if most is not None:
         edges = _falling(queries, threads, most)
+    else:
+        pieces = 1
+        if threads > 1:
+            pieces = max(threads, min(pieces_per_thread * threads, queries // _PIECE_QUERIES))
+        edges = [queries * i // pieces for i in range(pieces + 1)]
     slices = [slice(start, stop) for start, stop in pairwise(edges)]
     if threads == 1:
         use_threads(1)
