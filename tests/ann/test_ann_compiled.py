@@ -21,7 +21,7 @@ from vecindex.ann import codebook, compiled, fast_scan, load, score_rows
 from vecindex.ann.fast_scan import flat_scan, lists_scan
 from vecindex.ann.hnsw import Hnsw
 from vecindex.ann.native import faiss
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import Float32Array, Int64Array, unit_rows
 from vecindex.errors import CorruptIndexError
 from vecindex.spec import FlatParams, HnswParams, IvfParams, Params
 
@@ -264,6 +264,46 @@ def test_plain_c_scores_alike(
     scores = score_rows(matrix, queries, rows)
     monkeypatch.setattr(compiled, "scores", plain["_scores"])
     np.testing.assert_allclose(score_rows(matrix, queries, rows), scores, rtol=0, atol=1e-6)
+
+
+def parallel_ends(count: int, dim: int) -> Float32Array:
+    """Return rows that differ in little but their length, which is in their last dimensions.
+
+    Their squared lengths go from 1 to 1.001, which is as much as is let in.
+    """
+    rng = np.random.default_rng(dim)
+    ends = np.arange(dim) >= dim - 16
+    rows = ends + rng.normal(size=(count, dim)) * 1e-4
+    rows *= np.sqrt(rng.uniform(1, 1.001, (count, 1))) / np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize("asked", [1, 5, 40])
+@pytest.mark.parametrize("dim", [1, 31, 32, 33, 100, 384])
+@pytest.mark.parametrize("plainly", [False, True])
+def test_a_scan_leaves_no_row_too_soon(
+    plainly: bool, dim: int, asked: int, plain: dict[str, ModuleType]
+) -> None:
+    scores = plain["_scores"] if plainly else compiled.scores
+    assert scores is not None
+    some_alive = np.random.default_rng(0).random(3000) < 0.4
+    aside = np.eye(1, dim, dtype=np.float32)
+    rising = clustered(3000, seed=1, dim=dim)
+    rising = rising[np.argsort(rising @ rising[0])]  # each could be among the best when it comes
+    for matrix, moved in ((rising, rising[-asked:]), (parallel_ends(3000, dim), aside)):
+        queries = unit_rows(matrix[-asked:][::-1] + 0.7 * moved)
+        truth = queries.astype(np.float64) @ matrix.T.astype(np.float64)
+        for alive in (np.empty(0, np.bool_), some_alive):
+            allowed = np.where(alive, truth, -9) if len(alive) else truth
+            for k in (1, 10):
+                best, rows = np.empty((asked, k), np.float32), np.empty((asked, k), np.int64)
+                scores.nearest(matrix, queries, dim, alive, k, best, rows)
+                assert not len(alive) or alive[rows].all()
+                wanted = np.minimum(np.sort(allowed)[:, ::-1][:, :k], 1)
+                np.testing.assert_allclose(best, wanted, rtol=0, atol=1e-6)
+                again = np.empty_like(best)
+                scores.score(matrix, queries, rows, dim, again)
+                np.testing.assert_array_equal(best, again)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 63, 64, 65, 127, 129, 191])

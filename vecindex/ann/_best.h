@@ -22,11 +22,14 @@ static inline int read_matrix(Matrix *matrix, const Py_buffer *bytes, Py_ssize_t
     return bytes->len % row_bytes == 0;
 }
 
+/* Unit rows are so up to rounding: a row times itself may come out as 1.0000001. */
+static inline float as_score(float product) {
+    return product > 1 ? 1 : product < -1 ? -1 : product;
+}
+
 static inline float score_of(const Matrix *matrix, const float *query, int64_t row) {
     const float *floats = matrix->rows + row * matrix->dim;
-    float score = matrix->product(query, (const uint8_t *)floats, matrix->dim);
-    /* Unit rows are so up to rounding: a row times itself may come out as 1.0000001. */
-    return score > 1 ? 1 : score < -1 ? -1 : score;
+    return as_score(matrix->product(query, (const uint8_t *)floats, matrix->dim));
 }
 
 /* Score rows for one query, -inf for a pad or whatever else is no row. */

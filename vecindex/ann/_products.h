@@ -35,17 +35,78 @@ static inline void fetch(const uint8_t *start, Py_ssize_t bytes) {
 
 typedef float (*Product)(const void *query, const uint8_t *codes, Py_ssize_t dim);
 
-enum { LANES = 8 }; /* sums that a compiler may keep in one register, and add up at the end */
+/* Floats that are summed side by side: a sum waits for the one before it, not for others. */
+enum { STRIDE = 32 };
+
+/* Add products, and the row's squares if they are wanted, up to the last whole stride before `end`. */
+static inline Py_ssize_t run_float32(const float *a, const float *b, Py_ssize_t i, Py_ssize_t end,
+                                     float *sums, float *squares) {
+    for (; i + STRIDE <= end; i += STRIDE)
+        for (int lane = 0; lane < STRIDE; lane++) {
+            sums[lane] += a[i + lane] * b[i + lane];
+            if (squares != NULL) squares[lane] += b[i + lane] * b[i + lane];
+        }
+    return i;
+}
+
+static inline float added_lanes(const float *sums) {
+    float sum = 0;
+    for (int lane = 0; lane < STRIDE; lane++) sum += sums[lane];
+    return sum;
+}
+
+static inline float rest_float32(const float *a, const float *b, Py_ssize_t i, Py_ssize_t dim) {
+    float sum = 0;
+    for (; i < dim; i++) sum += a[i] * b[i];
+    return sum;
+}
 
 static inline float product_float32(const void *query, const uint8_t *codes, Py_ssize_t dim) {
     const float *a = query, *b = (const float *)codes;
-    float sums[LANES] = {0}, sum = 0;
+    float sums[STRIDE] = {0};
+    Py_ssize_t i = run_float32(a, b, 0, dim, sums, NULL);
+    return added_lanes(sums) + rest_float32(a, b, i, dim);
+}
+
+/* Which rows may be left after their first dimensions. */
+typedef struct {
+    Py_ssize_t first; /* so many, whole strides */
+    float apart;      /* the squared length of the query's other dimensions */
+    float least;      /* products below this are not wanted */
+    float left;       /* the squared length of the row's others, or more; -1 if not known yet */
+} Bound;
+
+/* The greatest squared length of a row: 1e-3 is what the index of a stranger may have too much. */
+#define LONGEST 1.002f
+
+static inline void know(Bound *bound, float squares) {
+    bound->left = squares < LONGEST ? LONGEST - squares : 0;
+}
+
+/* Whether a row can reach the least product: by Cauchy and Schwarz, what its other dimensions add
+ * is at most their length times that of the query's. */
+static inline int within(const Bound *bound, float product, Py_ssize_t dim) {
+    float rounding = (float)(dim + 1) * 0x1p-23f; /* of both products, summed in any order */
+    float missing = bound->least - product - rounding;
+    return missing <= 0 || missing * missing <= bound->left * bound->apart;
+}
+
+typedef float (*BoundedProduct)(const float *query, const float *row, Py_ssize_t dim, Bound *bound);
+
+/* The product of float32, to the last bit, or -inf if it is less than the least one wanted. */
+static inline float bounded_float32(const float *a, const float *b, Py_ssize_t dim, Bound *bound) {
+    float sums[STRIDE] = {0};
     Py_ssize_t i = 0;
-    for (; i + LANES <= dim; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) sums[lane] += a[i + lane] * b[i + lane];
-    for (; i < dim; i++) sum += a[i] * b[i];
-    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
-    return sum;
+    if (bound->left < 0) {
+        float squares[STRIDE] = {0};
+        i = run_float32(a, b, 0, bound->first, sums, squares);
+        know(bound, added_lanes(squares));
+    } else {
+        i = run_float32(a, b, 0, bound->first, sums, NULL);
+    }
+    if (!within(bound, added_lanes(sums), dim)) return -INFINITY;
+    i = run_float32(a, b, i, dim, sums, NULL);
+    return added_lanes(sums) + rest_float32(a, b, i, dim);
 }
 
 static inline float product_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
@@ -85,16 +146,43 @@ AVX2 static inline int32_t added_int(__m256i sums) {
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
+AVX2 static inline Py_ssize_t avx2_run(const float *a, const float *b, Py_ssize_t i, Py_ssize_t end,
+                                       __m256 *sums, __m256 *squares) {
+    for (; i + STRIDE <= end; i += STRIDE)
+        for (int j = 0; j < STRIDE / 8; j++) {
+            __m256 row = _mm256_loadu_ps(b + i + 8 * j);
+            sums[j] = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8 * j), row, sums[j]);
+            if (squares != NULL) squares[j] = _mm256_fmadd_ps(row, row, squares[j]);
+        }
+    return i;
+}
+
+AVX2 static inline float avx2_added(const __m256 *sums) {
+    return added_float(
+        _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
+}
+
 AVX2 static inline float avx2_float32(const void *query, const uint8_t *codes, Py_ssize_t dim) {
     const float *a = query, *b = (const float *)codes;
-    __m256 even = _mm256_setzero_ps(), odd = even;
+    __m256 zero = _mm256_setzero_ps(), sums[] = {zero, zero, zero, zero};
+    Py_ssize_t i = avx2_run(a, b, 0, dim, sums, NULL);
+    return avx2_added(sums) + rest_float32(a, b, i, dim);
+}
+
+AVX2 static inline float avx2_bounded(const float *a, const float *b, Py_ssize_t dim,
+                                      Bound *bound) {
+    __m256 zero = _mm256_setzero_ps(), sums[] = {zero, zero, zero, zero};
     Py_ssize_t i = 0;
-    for (; i + 16 <= dim; i += 16) {
-        even = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), even);
-        odd = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8), odd);
+    if (bound->left < 0) {
+        __m256 squares[] = {zero, zero, zero, zero};
+        i = avx2_run(a, b, 0, bound->first, sums, squares);
+        know(bound, avx2_added(squares));
+    } else {
+        i = avx2_run(a, b, 0, bound->first, sums, NULL);
     }
-    return added_float(_mm256_add_ps(even, odd)) +
-           product_float32(a + i, (const uint8_t *)(b + i), dim - i);
+    if (!within(bound, avx2_added(sums), dim)) return -INFINITY;
+    i = avx2_run(a, b, i, dim, sums, NULL);
+    return avx2_added(sums) + rest_float32(a, b, i, dim);
 }
 
 AVX2 static inline float avx2_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
@@ -150,6 +238,13 @@ static inline void weigh(const float *query, const float *scales, Py_ssize_t dim
         else
             bytes[i / BLOCK * BLOCK + i % BLOCK / 2 + i % 2 * (BLOCK / 2)] = (int8_t)weight;
     }
+}
+
+static inline BoundedProduct bounded_product(void) {
+#ifdef X86
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_bounded;
+#endif
+    return bounded_float32;
 }
 
 /* `bits` of a dimension: 32, 16, 8 or 4. */

@@ -69,21 +69,60 @@ static PyObject *top(PyObject *module, PyObject *args) {
 PyDoc_STRVAR(nearest_doc, "nearest(matrix, queries, dim, alive, k, best_scores, best_rows)\n--\n\n"
                           "Write the k best of all rows that are alive for each query.");
 
-enum { LOOKED_UP = 24 }; /* rows that are asked for before they are read */
+enum {
+    STRIP = 256, /* rows after which it is decided anew how far to read */
+    GROUP = 32   /* queries for which each row is read once */
+};
 
-/* Each row is read once for all queries. Processors ask for the rows that follow by themselves, but
- * only up to the end of a page; the address of the next one has to be looked up first, which takes
- * a third of the time if nobody asked for it before. */
+/* Score rows for some queries; return how many products were made to their end. `ahead` of the
+ * numbers, `count` or more, are known: those to follow are asked of the memory. */
+static Py_ssize_t scan_strip(const Matrix *matrix, const float *queries, Py_ssize_t asked,
+                             const int64_t *numbers, Py_ssize_t count, Py_ssize_t ahead,
+                             Py_ssize_t first, Py_ssize_t k, float *scores, int64_t *rows) {
+    BoundedProduct product = bounded_product();
+    Py_ssize_t dim = matrix->dim, bytes = first * (Py_ssize_t)sizeof(float), made = 0;
+    float apart[GROUP];
+    for (Py_ssize_t i = 0; i < asked; i++) {
+        double squares = 0;
+        for (Py_ssize_t j = i * dim + first; j < (i + 1) * dim; j++)
+            squares += (double)queries[j] * queries[j];
+        apart[i] = (float)squares;
+    }
+    for (Py_ssize_t number = 0; number < count; number++) {
+        if (number + AHEAD < ahead)
+            fetch((const uint8_t *)(matrix->rows + numbers[number + AHEAD] * dim), bytes);
+        Bound bound = {.first = first, .left = -1};
+        for (Py_ssize_t i = 0; i < asked; i++) {
+            bound.apart = apart[i], bound.least = scores[i * k + k - 1];
+            float found = product(queries + i * dim, matrix->rows + numbers[number] * dim, dim,
+                                  &bound);
+            if (found == -INFINITY) continue;
+            made++;
+            keep(scores + i * k, rows + i * k, NULL, k, as_score(found), numbers[number], 0);
+        }
+    }
+    return made;
+}
+
+/* What a scan costs is to read the rows from memory, and most of them need not be read to their
+ * end to know that they are not among the best. How far, is found out on the way: if many products
+ * are made to their end, the next strip is read further, and if hardly any are, less far. */
 static void find_nearest(const Matrix *matrix, const float *queries, Py_ssize_t asked,
                          const uint8_t *alive, Py_ssize_t k, float *scores, int64_t *rows) {
-    Py_ssize_t dim = matrix->dim;
+    int64_t numbers[STRIP + AHEAD];
+    Py_ssize_t most = matrix->dim / STRIDE * STRIDE, first = most, known = 0, next = 0;
     for (Py_ssize_t i = 0; i < asked * k; i++) scores[i] = -INFINITY, rows[i] = -1;
-    for (Py_ssize_t row = 0; row < matrix->count; row++) {
-        if (row + LOOKED_UP < matrix->count) PREFETCH(matrix->rows + (row + LOOKED_UP) * dim);
-        if (alive != NULL && !alive[row]) continue;
-        for (Py_ssize_t i = 0; i < asked; i++)
-            keep(scores + i * k, rows + i * k, NULL, k, score_of(matrix, queries + i * dim, row),
-                 row, 0);
+    for (;;) {
+        for (; next < matrix->count && known < STRIP + AHEAD; next++)
+            if (alive == NULL || alive[next]) numbers[known++] = next;
+        if (known == 0) return;
+        Py_ssize_t count = known < STRIP ? known : STRIP;
+        Py_ssize_t made = scan_strip(matrix, queries, asked, numbers, count, known, first, k,
+                                     scores, rows);
+        if (made > count * asked / 4 && first < most) first += STRIDE;
+        if (made < count * asked / 16 && first > STRIDE) first -= STRIDE;
+        known -= count;
+        memmove(numbers, numbers + count, (size_t)known * sizeof(*numbers));
     }
 }
 
@@ -104,8 +143,10 @@ static PyObject *nearest(PyObject *module, PyObject *args) {
                rows.len == cells * (Py_ssize_t)sizeof(int64_t);
         if (fits) {
             Py_BEGIN_ALLOW_THREADS;
-            find_nearest(&of, queries.buf, asked, alive.len ? alive.buf : NULL, k, scores.buf,
-                         rows.buf);
+            for (Py_ssize_t i = 0; i < asked; i += GROUP)
+                find_nearest(&of, (const float *)queries.buf + i * dim,
+                             asked - i < GROUP ? asked - i : GROUP, alive.len ? alive.buf : NULL, k,
+                             (float *)scores.buf + i * k, (int64_t *)rows.buf + i * k);
             Py_END_ALLOW_THREADS;
         }
     }
