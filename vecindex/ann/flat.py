@@ -99,10 +99,10 @@ def search_flat(
     -----
     A few queries are answered by compiled code, where there is some: as rows are of length 1, most
     can be left after half of their dimensions, by the inequality of Cauchy and Schwarz. It takes
-    about three quarters of FAISS's time. Otherwise FAISS fetches some rows more than k, which are scored again
-    canonically. Rows that were not fetched can at most score as the last one fetched, up to
-    rounding; the few queries whose k-th score is not clearly better than that are searched again
-    by scoring every live row.
+    about three quarters of FAISS's time. Otherwise FAISS fetches some rows more than k, which are
+    scored again canonically. Rows that were not fetched can at most score as the last one fetched,
+    up to rounding; the few queries whose k-th score is not clearly better than that are searched
+    again by scoring every live row.
     """
     alive = len(matrix) if live is None else live.count
     k = min(k, alive)
