@@ -22,7 +22,6 @@ from vecindex.ann.fast_scan import flat_scan, lists_scan
 from vecindex.ann.hnsw import Hnsw
 from vecindex.ann.native import faiss
 from vecindex.arrays import Float32Array, Int64Array, unit_rows
-from vecindex.errors import CorruptIndexError
 from vecindex.spec import FlatParams, HnswParams, IvfParams, Params
 
 SOURCES = Path(vecindex.__file__).parent / "ann"
@@ -419,15 +418,6 @@ def test_no_list_of_links_reaches_beyond_their_array() -> None:
     parts["offsets"][20:] = len(ring)
     found = walk(parts, clustered(5, seed=1, dim=4))
     assert ((found >= 0) & (found < 20)).all()
-
-
-@pytest.mark.parametrize("codes", CODES)
-def test_a_graph_that_starts_nowhere_is_damaged(codes: str, built: Builder) -> None:
-    case = built(f"hnsw/{codes}", DIM)
-    graph = faiss.deserialize_index(data(case.structure))
-    graph.hnsw.entry_point = -1
-    with pytest.raises(CorruptIndexError, match="starts at no row"):
-        load(case.spec, faiss.serialize_index(graph), case.vectors)
 
 
 @needs_scan

@@ -231,6 +231,16 @@ def test_a_graph_with_its_own_vectors_or_metric(mapped: Mapper) -> None:
         load(HnswSpec(), native.to_bytes(other, faiss.IO_FLAG_SKIP_STORAGE), vectors)
 
 
+@pytest.mark.parametrize("codes", ["float32", "bf16", "sq8", "sq4"])
+def test_a_graph_that_starts_nowhere(codes: str, built: Builder) -> None:
+    case = built("hnsw" if codes == "float32" else f"hnsw/{codes}", DIM)
+    graph = faiss.deserialize_index(data(case.structure))
+    graph.hnsw.entry_point = -1
+    damaged = native.to_bytes(graph, faiss.IO_FLAG_SKIP_STORAGE * (codes == "float32"))
+    with pytest.raises(CorruptIndexError, match="starts at no row"):
+        load(case.spec, damaged, case.vectors)
+
+
 @pytest.mark.parametrize("codes", ["bf16", "sq8", "sq4"])
 def test_codes_of_another_metric(codes: str, mapped: Mapper) -> None:
     vectors = mapped(clustered(50, seed=3))

@@ -273,6 +273,8 @@ def _check(graph: Any, vectors: MappedRows, codes: str) -> None:
         )
     if graph.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise CorruptIndexError("the graph has another metric")
+    if graph.ntotal and graph.hnsw.entry_point < 0:  # FAISS itself refuses too great a one
+        raise CorruptIndexError("the graph starts at no row")
     if codes == "float32":
         if graph.storage is not None:
             raise CorruptIndexError("the graph has vectors of its own")
