@@ -35,38 +35,35 @@ static inline void fetch(const uint8_t *start, Py_ssize_t bytes) {
 
 typedef float (*Product)(const void *query, const uint8_t *codes, Py_ssize_t dim);
 
-/* Floats that are summed side by side: a sum waits for the one before it, not for others. */
-enum { STRIDE = 32 };
+enum { LANES = 8 }; /* sums that a compiler may keep in one register, and add up at the end */
 
-/* Add products, and the row's squares if they are wanted, up to the last whole stride before `end`. */
+/* Add products as long as all lanes are filled. */
 static inline Py_ssize_t run_float32(const float *a, const float *b, Py_ssize_t i, Py_ssize_t end,
-                                     float *sums, float *squares) {
-    for (; i + STRIDE <= end; i += STRIDE)
-        for (int lane = 0; lane < STRIDE; lane++) {
-            sums[lane] += a[i + lane] * b[i + lane];
-            if (squares != NULL) squares[lane] += b[i + lane] * b[i + lane];
-        }
+                                     float *restrict sums) {
+    for (; i + LANES <= end; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) sums[lane] += a[i + lane] * b[i + lane];
     return i;
 }
 
-static inline float added_lanes(const float *sums) {
-    float sum = 0;
-    for (int lane = 0; lane < STRIDE; lane++) sum += sums[lane];
+static inline float added_lanes(float sum, const float *sums) {
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
     return sum;
 }
 
-static inline float rest_float32(const float *a, const float *b, Py_ssize_t i, Py_ssize_t dim) {
+/* Finish a product that has been made up to dimension `i`. */
+static inline float end_float32(const float *a, const float *b, Py_ssize_t i, Py_ssize_t dim,
+                                float *sums) {
     float sum = 0;
-    for (; i < dim; i++) sum += a[i] * b[i];
-    return sum;
+    for (i = run_float32(a, b, i, dim, sums); i < dim; i++) sum += a[i] * b[i];
+    return added_lanes(sum, sums);
 }
 
 static inline float product_float32(const void *query, const uint8_t *codes, Py_ssize_t dim) {
-    const float *a = query, *b = (const float *)codes;
-    float sums[STRIDE] = {0};
-    Py_ssize_t i = run_float32(a, b, 0, dim, sums, NULL);
-    return added_lanes(sums) + rest_float32(a, b, i, dim);
+    float sums[LANES] = {0};
+    return end_float32(query, (const float *)codes, 0, dim, sums);
 }
+
+enum { STRIDE = 32 }; /* dimensions, whole lanes in all instructions */
 
 /* Which rows may be left after their first dimensions. */
 typedef struct {
@@ -95,18 +92,14 @@ typedef float (*BoundedProduct)(const float *query, const float *row, Py_ssize_t
 
 /* The product of float32, to the last bit, or -inf if it is less than the least one wanted. */
 static inline float bounded_float32(const float *a, const float *b, Py_ssize_t dim, Bound *bound) {
-    float sums[STRIDE] = {0};
-    Py_ssize_t i = 0;
+    float sums[LANES] = {0}, squares[LANES] = {0};
+    run_float32(a, b, 0, bound->first, sums);
     if (bound->left < 0) {
-        float squares[STRIDE] = {0};
-        i = run_float32(a, b, 0, bound->first, sums, squares);
-        know(bound, added_lanes(squares));
-    } else {
-        i = run_float32(a, b, 0, bound->first, sums, NULL);
+        run_float32(b, b, 0, bound->first, squares);
+        know(bound, added_lanes(0, squares));
     }
-    if (!within(bound, added_lanes(sums), dim)) return -INFINITY;
-    i = run_float32(a, b, i, dim, sums, NULL);
-    return added_lanes(sums) + rest_float32(a, b, i, dim);
+    if (!within(bound, added_lanes(0, sums), dim)) return -INFINITY;
+    return end_float32(a, b, bound->first, dim, sums);
 }
 
 static inline float product_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {
@@ -146,10 +139,11 @@ AVX2 static inline int32_t added_int(__m256i sums) {
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
+/* Four sums at a time: each waits for the one before it, not for the others. */
 AVX2 static inline Py_ssize_t avx2_run(const float *a, const float *b, Py_ssize_t i, Py_ssize_t end,
                                        __m256 *sums, __m256 *squares) {
     for (; i + STRIDE <= end; i += STRIDE)
-        for (int j = 0; j < STRIDE / 8; j++) {
+        for (int j = 0; j < 4; j++) {
             __m256 row = _mm256_loadu_ps(b + i + 8 * j);
             sums[j] = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8 * j), row, sums[j]);
             if (squares != NULL) squares[j] = _mm256_fmadd_ps(row, row, squares[j]);
@@ -162,27 +156,32 @@ AVX2 static inline float avx2_added(const __m256 *sums) {
         _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
 }
 
+AVX2 static inline float avx2_end(const float *a, const float *b, Py_ssize_t i, Py_ssize_t dim,
+                                  __m256 *sums) {
+    float sum = 0;
+    for (i = avx2_run(a, b, i, dim, sums, NULL); i + 8 <= dim; i += 8)
+        sums[0] = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), sums[0]);
+    for (; i < dim; i++) sum += a[i] * b[i];
+    return sum + avx2_added(sums);
+}
+
 AVX2 static inline float avx2_float32(const void *query, const uint8_t *codes, Py_ssize_t dim) {
-    const float *a = query, *b = (const float *)codes;
     __m256 zero = _mm256_setzero_ps(), sums[] = {zero, zero, zero, zero};
-    Py_ssize_t i = avx2_run(a, b, 0, dim, sums, NULL);
-    return avx2_added(sums) + rest_float32(a, b, i, dim);
+    return avx2_end(query, (const float *)codes, 0, dim, sums);
 }
 
 AVX2 static inline float avx2_bounded(const float *a, const float *b, Py_ssize_t dim,
                                       Bound *bound) {
     __m256 zero = _mm256_setzero_ps(), sums[] = {zero, zero, zero, zero};
-    Py_ssize_t i = 0;
     if (bound->left < 0) {
         __m256 squares[] = {zero, zero, zero, zero};
-        i = avx2_run(a, b, 0, bound->first, sums, squares);
+        avx2_run(a, b, 0, bound->first, sums, squares);
         know(bound, avx2_added(squares));
     } else {
-        i = avx2_run(a, b, 0, bound->first, sums, NULL);
+        avx2_run(a, b, 0, bound->first, sums, NULL);
     }
     if (!within(bound, avx2_added(sums), dim)) return -INFINITY;
-    i = avx2_run(a, b, i, dim, sums, NULL);
-    return avx2_added(sums) + rest_float32(a, b, i, dim);
+    return avx2_end(a, b, bound->first, dim, sums);
 }
 
 AVX2 static inline float avx2_sq8(const void *query, const uint8_t *codes, Py_ssize_t dim) {

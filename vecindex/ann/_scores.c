@@ -71,16 +71,19 @@ PyDoc_STRVAR(nearest_doc, "nearest(matrix, queries, dim, alive, k, best_scores, 
 
 enum {
     STRIP = 256, /* rows after which it is decided anew how far to read */
-    GROUP = 32   /* queries for which each row is read once */
+    GROUP = 32,  /* queries for which each row is read once */
+    LONG = 128   /* dimensions: shorter rows are read to their end sooner than looked at twice */
 };
 
 /* Score rows for some queries; return how many products were made to their end. `ahead` of the
- * numbers, `count` or more, are known: those to follow are asked of the memory. */
+ * numbers, `count` or more, are known: those to follow are asked of the memory. The rows are read
+ * up to dimension `first`, if it is not 0, and further where they could be among the best. */
 static Py_ssize_t scan_strip(const Matrix *matrix, const float *queries, Py_ssize_t asked,
                              const int64_t *numbers, Py_ssize_t count, Py_ssize_t ahead,
                              Py_ssize_t first, Py_ssize_t k, float *scores, int64_t *rows) {
     BoundedProduct product = bounded_product();
-    Py_ssize_t dim = matrix->dim, bytes = first * (Py_ssize_t)sizeof(float), made = 0;
+    Py_ssize_t dim = matrix->dim, made = 0;
+    Py_ssize_t bytes = (first ? first : dim) * (Py_ssize_t)sizeof(float);
     float apart[GROUP];
     for (Py_ssize_t i = 0; i < asked; i++) {
         double squares = 0;
@@ -94,8 +97,9 @@ static Py_ssize_t scan_strip(const Matrix *matrix, const float *queries, Py_ssiz
         Bound bound = {.first = first, .left = -1};
         for (Py_ssize_t i = 0; i < asked; i++) {
             bound.apart = apart[i], bound.least = scores[i * k + k - 1];
-            float found = product(queries + i * dim, matrix->rows + numbers[number] * dim, dim,
-                                  &bound);
+            const float *query = queries + i * dim, *row = matrix->rows + numbers[number] * dim;
+            float found = first ? product(query, row, dim, &bound)
+                                : matrix->product(query, (const uint8_t *)row, dim);
             if (found == -INFINITY) continue;
             made++;
             keep(scores + i * k, rows + i * k, NULL, k, as_score(found), numbers[number], 0);
@@ -110,7 +114,8 @@ static Py_ssize_t scan_strip(const Matrix *matrix, const float *queries, Py_ssiz
 static void find_nearest(const Matrix *matrix, const float *queries, Py_ssize_t asked,
                          const uint8_t *alive, Py_ssize_t k, float *scores, int64_t *rows) {
     int64_t numbers[STRIP + AHEAD];
-    Py_ssize_t most = matrix->dim / STRIDE * STRIDE, first = most, known = 0, next = 0;
+    Py_ssize_t most = matrix->dim < LONG ? 0 : matrix->dim / STRIDE * STRIDE;
+    Py_ssize_t first = most, known = 0, next = 0;
     for (Py_ssize_t i = 0; i < asked * k; i++) scores[i] = -INFINITY, rows[i] = -1;
     for (;;) {
         for (; next < matrix->count && known < STRIP + AHEAD; next++)
