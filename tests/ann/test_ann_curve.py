@@ -159,6 +159,48 @@ def test_as_many_candidates_as_searches_ask_for() -> None:
     assert max(wanted for _, wanted, _ in structure.asked) == 30  # there are no more
 
 
+class Told(Scripted):
+    """Each group finds the given share of answers."""
+
+    shares: tuple[float, ...] = ()
+
+    def find(
+        self, queries: Float32Array, slots: int, params: Params, threads: int | None = None
+    ) -> Int64Array:
+        assert isinstance(params, IvfParams)
+        rows = super().find(queries, slots, params)
+        share = self.shares[params.nprobe - 1]
+        missed = np.random.default_rng(params.nprobe).random(rows.shape) > share
+        return np.where(missed, -1, rows)
+
+
+@pytest.mark.parametrize(
+    ("target", "closely"),
+    [
+        (0.95, {3, 4, 5, 6, 9}),  # four near the target, and the first that seems to meet 0.99
+        (0.9, {2, 3, 4, 5, 7, 9}),  # likewise, and the first that seems to meet 0.95
+        (0.995, {9, 10}),
+    ],
+)
+def test_what_may_be_asked_for_is_measured_with_all_queries(
+    target: float, closely: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structure = Told(matrix := clustered(300, seed=1), groups=10)
+    structure.shares = (0.5, 0.93, 0.945, 0.947, 0.949, 0.951, 0.97, 0.98, 0.998, 0.999)
+    queries = np.ascontiguousarray(np.repeat(clustered(100, seed=2), 10, axis=0))
+    asked = questions(matrix, None, queries, k=10, target=target, sample=0, seed=0)
+    monkeypatch.setattr(module, "_PILOT", 500)
+    found = calibrate(structure, asked)
+    counts: dict[int, int] = {}
+    for count, _, params in structure.asked:
+        assert isinstance(params, IvfParams)
+        counts[params.nprobe] = counts.get(params.nprobe, 0) + count
+    assert {number for number, count in counts.items() if count > 1000} == closely
+    for level in (0.95, 0.99):
+        if level >= target:
+            assert found.cheapest(level) is not None
+
+
 def test_exhaustive_points_are_certain() -> None:
     matrix = clustered(300, seed=1)
 

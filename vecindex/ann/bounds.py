@@ -46,7 +46,11 @@ class LowerBound:
         if trials * (1 - share) >= _TELLING_MISSES and share > 0:
             measured = self._k * float(recalls.var(ddof=1)) / (share * (1 - share))
             self._effect = max(self._effect or 1.0, min(measured, self._k))
-        return _wilson(share, trials / (self._effect or self._k), self._z)
+        return self.expected(share, len(recalls))
+
+    def expected(self, share: float, queries: int) -> float:
+        """Return the bound of a point where so many queries find this share of all neighbours."""
+        return _wilson(share, self._k * queries / (self._effect or self._k), self._z)
 
 
 def _wilson(share: float, trials: float, z: float) -> float:

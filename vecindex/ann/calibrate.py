@@ -25,6 +25,8 @@ _SLOW_MS = 1.0  # below, searching is so cheap that timings decide nothing
 _PILOT = 300  # queries that every group is measured with
 _CLOSELY = 4  # groups that are measured with all queries: the first that come near the target
 _NEAR = 0.01  # recall below the target
+_BEYOND = (0.95, 0.99)  # recalls that are asked for of indexes for less, too
+_TRIES = 2  # groups likewise that seem to meet one of these: the pilot bounds none beyond 0.9926
 _CHUNK = 500  # queries whose candidates are in memory at once
 
 
@@ -121,7 +123,9 @@ def _climb(
     grid = trial.structure.grid()
     scanned: list[OperatingPoint] = []
     bound, exact_ms = trial.bound(confidence), trial.asked.exact_ms
-    perfect, beaten, closely = 0, 0, _CLOSELY
+    target, queries = trial.asked.target, len(trial.asked.queries)
+    near, beyond = _CLOSELY, {level: _TRIES for level in _BEYOND if level > target}
+    perfect, beaten = 0, 0
     for number, group in enumerate(grid):
         watch.check()
         if trial.structure.scans(group[0]):
@@ -133,8 +137,14 @@ def _climb(
             watch.report(number + 1, len(grid))
             continue
         points = trial.measure(group, bound, _PILOT)
-        if closely and max(point.recall for point in points) > trial.asked.target - _NEAR:
-            points, closely = trial.measure(group, bound), closely - 1
+        recall = max(point.recall for point in points)
+        likely = bound.expected(recall, queries)
+        seem = [level for level, tries in beyond.items() if tries and likely >= level]
+        if seem or (near > 0 and recall > target - _NEAR):
+            points, near = trial.measure(group, bound), near - 1
+        for level in seem:
+            met = max(point.bound for point in points) >= level
+            beyond[level] = 0 if met else beyond[level] - 1
         yield from points
         watch.report(number + 1, len(grid))
         best = max(points, key=lambda point: point.recall)
