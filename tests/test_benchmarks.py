@@ -265,6 +265,15 @@ def test_the_clock_sees_the_slow_query():
     assert figures["p99_ms"] > 20 * figures["p50_ms"] and 0.2 < figures["cores"] < 1.5
 
 
+@pytest.mark.parametrize(("seconds", "asked"), [(0.0, 100), (1e9, 150)])
+def test_slow_searches_are_timed_by_fewer_queries(seconds, asked, monkeypatch):
+    monkeypatch.setattr("benchmarks.timing.ENOUGH_S", seconds)
+    monkeypatch.setattr("benchmarks.timing.WARM_UP", 0)
+    seen = []
+    one_by_one(seen.append, range(150))
+    assert seen == list(range(asked))
+
+
 def test_a_plot_shows_the_frontier_only():
     assert frontier([(0.9, 1.0), (0.95, 0.5), (0.99, 2.0)]) == [(0.95, 0.5), (0.99, 2.0)]
     svg = recall_against_time("a < b", [Line("ours", [(0.9, 1.0), (0.99, 3.0)], ours=True)])
