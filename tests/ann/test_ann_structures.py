@@ -163,7 +163,7 @@ def test_a_single_query_is_as_a_batch(case: Case, slots: int) -> None:
 def test_more_cost_gives_more_recall(case: Case) -> None:
     cheap, dear = (case.recall(10, params) for params in ends(case.structure))
     assert cheap <= dear
-    assert dear > 0.999
+    assert dear >= 0.999  # at 30 dimensions float32 cannot tell one 10th row from the 11th
     if case.name not in ("flat/bf16", "flat/sq8"):
         assert 0.1 < cheap < dear - 0.05
 
