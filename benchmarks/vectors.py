@@ -5,8 +5,9 @@
 
 Each library is built in a process of its own with all cores, one after the other. Then every repeat
 asks all queries (of a slow setting as many as ten seconds allow, at least 100), one at a time on one
-thread, of every library at every setting, in an order shuffled anew, so that a busy moment of the machine hits all alike; only one process works at a time. Recall is
-recomputed here against exact search. The result goes to `benchmarks/results/`.
+thread, of every library at every setting, in an order shuffled anew, so that a busy moment of the
+machine hits all alike; only one process works at a time. Recall is recomputed here against exact
+search. The result goes to `benchmarks/results/`.
 """
 
 from __future__ import annotations

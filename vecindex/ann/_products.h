@@ -239,9 +239,15 @@ static inline void weigh(const float *query, const float *scales, Py_ssize_t dim
     }
 }
 
+#ifdef X86
+static inline int has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#endif
+
 static inline BoundedProduct bounded_product(void) {
 #ifdef X86
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_bounded;
+    if (has_avx2()) return avx2_bounded;
 #endif
     return bounded_float32;
 }
@@ -249,7 +255,7 @@ static inline BoundedProduct bounded_product(void) {
 /* `bits` of a dimension: 32, 16, 8 or 4. */
 static inline Product product_for(int bits) {
 #ifdef X86
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (has_avx2())
         return bits == 32 ? avx2_float32 : bits == 8 ? avx2_sq8 : avx2_sq4;
 #endif
     return bits == 32 ? product_float32 : bits == 8 ? product_sq8 : product_sq4;

@@ -479,7 +479,7 @@ static PyType_Spec Lists_spec = {
 };
 
 static int fill_module(PyObject *module) {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+    if (!has_avx2()) {
         PyErr_SetString(PyExc_ImportError, "this processor has no AVX2: FAISS scans");
         return -1;
     }
