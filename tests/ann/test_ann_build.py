@@ -32,6 +32,7 @@ from vecindex.ann import (
     hnsw,
     ivf_build,
     ivf_pq,
+    lost,
     scan,
 )
 from vecindex.ann.flat_codes import FlatScan
@@ -219,7 +220,7 @@ def test_a_base_over_more_rows_is_not_used(plain: Case, mapped: Mapper) -> None:
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make structures out of small chunks of rows."""
-    for module in (flat_codes, hnsw, ivf_build, ivf_pq, scan):
+    for module in (flat_codes, hnsw, ivf_build, ivf_pq, lost, scan):
         monkeypatch.setattr(module, "_CHUNK", 700)
 
 
@@ -234,7 +235,8 @@ def test_chunks_do_not_show(plain: Case) -> None:
 def test_progress(plain: Case) -> None:
     seen: list[tuple[int, int]] = []
     build(plain.spec, plain.vectors, progress=lambda done, total: seen.append((done, total)))
-    passes = 2 if plain.name == "ivf/pq4" else 1  # codes, then lists
+    # Codes, then lists; links, then three times the look for lost rows.
+    passes = 4 if plain.spec.kind == "hnsw" else 2 if plain.name == "ivf/pq4" else 1
     once = [(0, ROWS), (700, ROWS), (1400, ROWS), (2100, ROWS), (2800, ROWS), (ROWS, ROWS)]
     assert seen == passes * once
 

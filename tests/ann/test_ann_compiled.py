@@ -20,6 +20,7 @@ import vecindex
 from vecindex.ann import codebook, compiled, fast_scan, load, score_rows
 from vecindex.ann.fast_scan import flat_scan, lists_scan
 from vecindex.ann.hnsw import Hnsw
+from vecindex.ann.links import Links
 from vecindex.ann.native import faiss
 from vecindex.arrays import Float32Array, Int64Array, unit_rows
 from vecindex.spec import FlatParams, HnswParams, IvfParams, Params
@@ -537,7 +538,7 @@ def test_a_damaged_graph_names_rows_that_exist(built: Builder) -> None:
     for _ in range(20):
         damaged = load(case.spec, whole.copy(), case.vectors)
         assert isinstance(damaged, Hnsw)
-        links = vecindex.ann.holdout._links(damaged)
+        links = Links(damaged.index).flat
         places = rng.integers(len(links), size=500)
         links[places] = rng.integers(-(2**31), 2**31, size=500)
         found = damaged.find(case.queries, 20, HnswParams(40))

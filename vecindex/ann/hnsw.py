@@ -10,6 +10,7 @@ import numpy as np
 
 from vecindex.ann.base import CALIBRATED_K, RESCORE_LADDERS, Watch, WriteBytes, wrong_params
 from vecindex.ann.flat_codes import QUANTIZERS, training_rows
+from vecindex.ann.lost import link_lost_rows
 from vecindex.ann.native import check_type_code, faiss, flat_view, read_view, to_bytes
 from vecindex.ann.native_search import NativeIndex
 from vecindex.ann.rescored import Best, Rescored, Wanted
@@ -25,7 +26,8 @@ _PIECE = 1 << 24  # bytes given to a file at once
 _RANGE_ROWS = 16_384  # tell the ranges of 4-bit codes
 _OUTSIDE = 0.005  # share of values below, and above, the range of 4-bit codes; least squared error
 _EF_LADDER = (
-    16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 1536, 2048, 4096
+    10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 1536,
+    2048, 4096
 )  # fmt: skip
 
 
@@ -108,7 +110,7 @@ class Hnsw(Rescored, NativeIndex):
         return self._walker.best(wanted, params.ef_search, threads)
 
     def grid(self) -> tuple[tuple[Params, ...], ...]:
-        """Return `ef_search` from 16 upwards, as far as it is below the number of rows."""
+        """Return `ef_search` from 10 upwards, as far as it is below the number of rows."""
         first, *others = _EF_LADDER
         if self.codes == "float32":
             ladder: tuple[int | None, ...] = (None,)
@@ -182,21 +184,29 @@ def build_hnsw(
     Notes
     -----
     FAISS adds rows to a graph only together with their vectors, so a copy of all vectors, or
-    of their codes, is in memory during the build.
+    of their codes, is in memory during the build. What FAISS linked is completed by
+    `link_lost_rows`.
     """
     use_threads(threads)
     # The ranges of sq8 are those of the rows that they were made from.
     if base is not None and (base.spec != spec or spec.codes == "sq8"):
         base = None
+    graph = _linked(spec, vectors, base, watch)
+    link_lost_rows(graph, 0 if base is None else base.rows, threads, watch)
+    return graph
+
+
+def _linked(spec: HnswSpec, vectors: MappedRows, base: Hnsw | None, watch: Watch) -> Hnsw:
+    """Return a graph as FAISS links it."""
     if spec.codes in ("bf16", "sq8"):
-        return _build_coded(spec, vectors, base, watch)
+        return _link_codes(spec, vectors, base, watch)
     graph = _link(spec, vectors.rows, base, watch)
     if spec.codes == "float32":
         return Hnsw(to_bytes(graph, faiss.IO_FLAG_SKIP_STORAGE), vectors)
     return Hnsw(to_bytes(_with_codes(spec, graph, vectors.rows)), vectors, spec.codes)
 
 
-def _build_coded(spec: HnswSpec, vectors: MappedRows, base: Hnsw | None, watch: Watch) -> Hnsw:
+def _link_codes(spec: HnswSpec, vectors: MappedRows, base: Hnsw | None, watch: Watch) -> Hnsw:
     """Return a graph that was linked by the codes of all rows, which are part of it."""
     rows = vectors.rows
     if base is None:

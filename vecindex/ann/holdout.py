@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from vecindex.ann.base import Structure
 from vecindex.ann.hnsw import Hnsw
-from vecindex.ann.native import faiss
+from vecindex.ann.links import LinkArray, Links
 from vecindex.ann.scores import score_rows
 from vecindex.arrays import Float32Array, Int64Array
 
@@ -37,13 +36,14 @@ class Holdout:
 
     def __init__(self, structure: Structure, rows: Int64Array) -> None:
         self.structure: Structure = structure
-        self._links: np.ndarray[Any, np.dtype[np.int32]] = np.empty(0, np.int32)
+        self._links: LinkArray = np.empty(0, np.int32)
         self._detours: dict[int, tuple[Int64Array, Int64Array]] = {}
         if isinstance(structure, Hnsw) and len(rows):
             copy = Hnsw(structure.buffer.copy(), structure.vectors, structure.codes)
             self.structure = copy
-            self._links = _links(copy)
-            self._detours = _detours(copy, self._links, rows)
+            links = Links(copy.index)
+            self._links = links.flat
+            self._detours = _detours(links, copy.vectors.rows, rows)
 
     @property
     def rewires(self) -> bool:
@@ -72,56 +72,29 @@ class Holdout:
             self._links[slots,] = row
 
 
-def _links(structure: Hnsw) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return the graph's links as a writable view: all lists one after the other, -1 pads."""
-    neighbors = structure.index.hnsw.neighbors
-    links: np.ndarray[Any, np.dtype[np.int32]]
-    links = faiss.rev_swig_ptr(neighbors.data(), neighbors.size())
-    return links
-
-
 def _detours(
-    structure: Hnsw, links: np.ndarray[Any, np.dtype[np.int32]], rows: Int64Array
+    links: Links, vectors: Float32Array, rows: Int64Array
 ) -> dict[int, tuple[Int64Array, Int64Array]]:
-    """Return for each row the places in `links` that lead to it, and where they go without it."""
-    lists = _Lists(structure, links)
-    wanted = np.zeros(structure.rows + 1, np.bool_)  # one more, which the pads' -1 hits
+    """Return for each row the places among all links that lead to it, and where they go without."""
+    wanted = np.zeros(len(vectors) + 1, np.bool_)  # one more, which the pads' -1 hits
     wanted[rows] = True
-    slots = np.flatnonzero(wanted[links])
+    slots = np.flatnonzero(wanted[links.flat])
     if len(slots) == 0:
         return {}
-    slots = slots[np.argsort(links[slots], kind="stable")]
-    targets, starts = np.unique(links[slots], return_index=True)
+    slots = slots[np.argsort(links.flat[slots], kind="stable")]
+    targets, starts = np.unique(links.flat[slots], return_index=True)
     return {
-        int(row): (part, np.array([lists.detour(int(row), int(slot)) for slot in part]))
+        int(row): (part, np.array([_detour(links, vectors, int(row), int(s)) for s in part]))
         for row, part in zip(targets, np.split(slots, starts[1:]), strict=True)
     }
 
 
-class _Lists:
-    """Finds a graph's link lists; they are FAISS's, level after level for each row."""
-
-    def __init__(self, structure: Hnsw, links: np.ndarray[Any, np.dtype[np.int32]]) -> None:
-        hnsw = structure.index.hnsw
-        self._offsets = faiss.vector_to_array(hnsw.offsets).astype(np.int64)
-        self._levels = faiss.vector_to_array(hnsw.cum_nneighbor_per_level).astype(np.int64)
-        self._links = links
-        self._vectors: Float32Array = structure.vectors.rows
-
-    def detour(self, hidden: int, slot: int) -> int:
-        """Return where the link in `slot`, which leads to `hidden`, goes without that row."""
-        start = int(np.searchsorted(self._offsets, slot, side="right")) - 1
-        level = int(np.searchsorted(self._levels, slot - self._offsets[start], side="right")) - 1
-        have = self._list(start, level)
-        new = self._list(hidden, level)
-        new = new[(new >= 0) & (new != start) & ~(new[:, None] == have).any(axis=1)]
-        if len(new) == 0:
-            return start  # a link to itself leads nowhere
-        near = score_rows(
-            self._vectors, self._vectors[start : start + 1], new[None].astype(np.int64)
-        )
-        return int(new[np.argmax(near)])
-
-    def _list(self, row: int, level: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-        begin, end = self._offsets[row] + self._levels[level : level + 2]
-        return self._links[begin:end]
+def _detour(links: Links, vectors: Float32Array, hidden: int, slot: int) -> int:
+    """Return where the link in `slot`, which leads to `hidden`, goes without that row."""
+    start, level = links.place(slot)
+    have, new = links.of(start, level), links.of(hidden, level)
+    new = new[(new >= 0) & (new != start) & ~(new[:, None] == have).any(axis=1)]
+    if len(new) == 0:
+        return start  # a link to itself leads nowhere
+    near = score_rows(vectors, vectors[start : start + 1], new[None].astype(np.int64))
+    return int(new[np.argmax(near)])
