@@ -76,7 +76,8 @@ def _beside(
     picked = (rng.random((2, len(rows))) * counts).astype(np.int64)
     one, other = np.where(counts, ends[np.arange(len(rows)), picked], rows)
     moved = vectors[rows] + np.float32(spread) * (vectors[one] - vectors[other])
-    moved[~moved.any(axis=1)] = vectors[rows[0]]  # has no direction
+    nowhere = ~moved.any(axis=1)
+    moved[nowhere] = vectors[rows[nowhere]]
     return unit_rows(moved)
 
 
@@ -94,8 +95,10 @@ def _lost(
 def _link(links: Links, near: list[int], row: int) -> None:
     """Let the first of some rows that has room link a row, unless a nearer one does."""
     for other in near:
+        if other < 0:
+            return
         ends: LinkArray = links.of(other)
-        if other < 0 or row in ends:
+        if row in ends:
             return
         if ends[-1] < 0:
             ends[np.argmax(ends < 0)] = row
