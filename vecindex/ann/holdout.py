@@ -9,9 +9,9 @@ import numpy as np
 
 from vecindex.ann.base import Structure
 from vecindex.ann.hnsw import Hnsw
-from vecindex.ann.links import LinkArray, Links
+from vecindex.ann.links import Links
 from vecindex.ann.scores import score_rows
-from vecindex.arrays import Float32Array, Int64Array
+from vecindex.arrays import Float32Array, Int32Array, Int64Array
 
 
 class Holdout:
@@ -36,7 +36,7 @@ class Holdout:
 
     def __init__(self, structure: Structure, rows: Int64Array) -> None:
         self.structure: Structure = structure
-        self._links: LinkArray = np.empty(0, np.int32)
+        self._links: Int32Array = np.empty(0, np.int32)
         self._detours: dict[int, tuple[Int64Array, Int64Array]] = {}
         if isinstance(structure, Hnsw) and len(rows):
             copy = Hnsw(structure.buffer.copy(), structure.vectors, structure.codes)

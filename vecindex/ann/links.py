@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vecindex.ann.native import faiss
-from vecindex.arrays import Int64Array
-
-LinkArray = NDArray[np.int32]
+from vecindex.ann.native import faiss, view_of
+from vecindex.arrays import Int32Array, Int64Array
 
 
 class Links:
@@ -32,19 +29,19 @@ class Links:
 
     def __init__(self, graph: Any) -> None:
         hnsw = graph.hnsw
-        self.flat: LinkArray = faiss.rev_swig_ptr(hnsw.neighbors.data(), hnsw.neighbors.size())
+        self.flat: Int32Array = view_of(hnsw.neighbors, np.int32)
         self._starts = faiss.vector_to_array(hnsw.offsets).astype(np.int64)
         self._levels = faiss.vector_to_array(hnsw.cum_nneighbor_per_level).astype(np.int64)
         self.width = int(self._levels[1])
 
-    def of(self, row: int, level: int = 0) -> LinkArray:
+    def of(self, row: int, level: int = 0) -> Int32Array:
         """Return a row's list on a level, a view."""
         begin, end = self._starts[row] + self._levels[level : level + 2]
         return self.flat[begin:end]
 
-    def lowest(self, rows: Int64Array) -> LinkArray:
+    def lowest(self, rows: Int64Array) -> Int32Array:
         """Return a copy of the rows' lists on the lowest level, shape (len(rows), width)."""
-        lists: LinkArray = self.flat[self._starts[rows, None] + np.arange(self.width)]
+        lists: Int32Array = self.flat[self._starts[rows, None] + np.arange(self.width)]
         return lists
 
     def place(self, slot: int) -> tuple[int, int]:

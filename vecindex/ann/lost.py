@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vecindex.ann.base import CALIBRATED_K, Watch
-from vecindex.ann.links import LinkArray, Links
+from vecindex.ann.links import Links
 from vecindex.ann.scores import score_rows
-from vecindex.arrays import Float32Array, Int64Array, unit_rows
+from vecindex.arrays import Float32Array, Int32Array, Int64Array, unit_rows
 from vecindex.spec import HnswParams
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def link_lost_rows(graph: Hnsw, first: int, threads: int | None, watch: Watch) -
 def _beside(
     vectors: Float32Array, rows: Int64Array, links: Links, spread: float, rng: np.random.Generator
 ) -> Float32Array:
-    """Return unit rows that lie so far from the rows as rows that they link do from each other."""
+    """Return each row moved by `spread` of the difference of two rows that it links."""
     if not spread:
         return vectors[rows]
     ends = links.lowest(rows)
@@ -97,7 +97,7 @@ def _link(links: Links, near: list[int], row: int) -> None:
     for other in near:
         if other < 0:
             return
-        ends: LinkArray = links.of(other)
+        ends: Int32Array = links.of(other)
         if row in ends:
             return
         if ends[-1] < 0:

@@ -110,6 +110,12 @@ def to_bytes(index: Any, flags: int = 0) -> UInt8Array:
     return data
 
 
+def view_of(vector: Any, kind: type[Any]) -> np.ndarray[Any, Any]:
+    """Return a vector of FAISS's as a writable array over its own memory, kept by the caller."""
+    view: np.ndarray[Any, Any] = faiss.rev_swig_ptr(vector.data(), vector.size())
+    return view.view(kind)
+
+
 def read_view(buffer: UInt8Array) -> tuple[Any, Any]:
     """Return the index that the bytes hold, its large arrays being views of them, and its reader.
 

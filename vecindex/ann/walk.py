@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vecindex.ann import compiled
-from vecindex.ann.native import faiss
+from vecindex.ann.native import faiss, view_of
 from vecindex.ann.rescored import Best, Wanted, compiled_best
 from vecindex.ann.threads import in_pieces
 from vecindex.arrays import Float32Array, Int64Array
@@ -43,10 +43,10 @@ class Walker:
         # Trained are the lower ends of all dimensions' ranges, then their lengths.
         scales = faiss.vector_to_array(storage.sq.trained)[graph.d :]
         self._graph = compiled.walk.Graph(
-            _view(hnsw.neighbors, np.int32),
-            _view(hnsw.offsets, np.uint64),
+            view_of(hnsw.neighbors, np.int32),
+            view_of(hnsw.offsets, np.uint64),
             faiss.vector_to_array(hnsw.cum_nneighbor_per_level),
-            _view(storage.codes, np.uint8),
+            view_of(storage.codes, np.uint8),
             np.ascontiguousarray(scales),
             _BITS[codes],
             graph.d,
@@ -76,9 +76,3 @@ def walker(graph: Any, codes: str) -> Walker | None:
     if compiled.walk is None or codes not in _BITS or not graph.ntotal:
         return None
     return Walker(graph, codes)
-
-
-def _view(vector: Any, kind: type[Any]) -> np.ndarray[Any, Any]:
-    """Return a vector of FAISS's as an array over its own memory."""
-    view: np.ndarray[Any, Any] = faiss.rev_swig_ptr(vector.data(), vector.size())
-    return view.view(kind)
