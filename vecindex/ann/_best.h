@@ -39,7 +39,7 @@ static inline void score_rows(const Matrix *matrix, const float *query, const in
     for (Py_ssize_t i = 0; i < width; i++) {
         for (; fetched < width && fetched <= i + AHEAD; fetched++)
             if ((uint64_t)rows[fetched] < (uint64_t)matrix->count)
-                fetch((const uint8_t *)(matrix->rows + rows[fetched] * matrix->dim), row_bytes);
+                fetch(matrix->rows + rows[fetched] * matrix->dim, row_bytes);
         scores[i] = (uint64_t)rows[i] < (uint64_t)matrix->count
                         ? score_of(matrix, query, rows[i])
                         : -INFINITY;

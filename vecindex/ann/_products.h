@@ -28,9 +28,11 @@
 
 enum { LINE = 64, BLOCK = 64 }; /* bytes of a cache line; dimensions of a block of 4-bit codes */
 
-/* Ask the memory for bytes that will be needed soon. */
-static inline void fetch(const uint8_t *start, Py_ssize_t bytes) {
-    for (Py_ssize_t i = 0; i < bytes; i += LINE) PREFETCH(start + i);
+/* Ask the memory for bytes, at least one, that will be needed soon. */
+static inline void fetch(const void *start, Py_ssize_t bytes) {
+    const char *first = start;
+    for (Py_ssize_t i = 0; i < bytes; i += LINE) PREFETCH(first + i);
+    PREFETCH(first + bytes - 1); /* few arrays begin where a line does */
 }
 
 typedef float (*Product)(const void *query, const uint8_t *codes, Py_ssize_t dim);

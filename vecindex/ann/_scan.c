@@ -284,7 +284,7 @@ AVX2 static void find_one(const Lists *lists, const float *query, Py_ssize_t npr
     make_tables(lists, room->products, room->tables);
     for (Py_ssize_t i = 0; i < nprobe; i++) {
         uint64_t list = room->visits[i];
-        if (i + 1 < nprobe) fetch((const uint8_t *)(uintptr_t)codes[room->visits[i + 1]], 8 * LINE);
+        if (i + 1 < nprobe) fetch((const void *)(uintptr_t)codes[room->visits[i + 1]], 8 * LINE);
         const uint8_t *blocks = (const uint8_t *)(uintptr_t)codes[list];
         Py_ssize_t pairs = lists->quantizers / 2;
         if (together(lists) == 1) /* compiled twice, each with a number that is known */

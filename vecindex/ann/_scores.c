@@ -93,7 +93,7 @@ static Py_ssize_t scan_strip(const Matrix *matrix, const float *queries, Py_ssiz
     }
     for (Py_ssize_t number = 0; number < count; number++) {
         if (number + AHEAD < ahead)
-            fetch((const uint8_t *)(matrix->rows + numbers[number + AHEAD] * dim), bytes);
+            fetch(matrix->rows + numbers[number + AHEAD] * dim, bytes);
         Bound bound = {.first = first, .left = -1};
         for (Py_ssize_t i = 0; i < asked; i++) {
             bound.apart = apart[i], bound.least = scores[i * k + k - 1];

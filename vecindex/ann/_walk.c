@@ -24,19 +24,27 @@ typedef struct {
     Product product;
 } Graph;
 
-enum { LINK = sizeof(int32_t) };
+enum {
+    LINK = sizeof(int32_t),
+    SOON = 2,         /* rows whose links are asked of the memory ahead of time */
+    USUAL = 2 * LINE, /* bytes of links that most rows have; there is room for more */
+};
 
 /* Bytes of links; in a mapped file they need not be aligned. */
 typedef struct {
     const char *begin, *end;
 } List;
 
+static const char *offset_of(const Graph *graph, uint32_t row) {
+    return (const char *)graph->offsets.buf + (size_t)row * sizeof(uint64_t);
+}
+
 /* Return a row's links on a level; an empty list if they would lie beyond the arrays. */
 static List list_of(const Graph *graph, uint32_t row, Py_ssize_t level) {
     const char *links = graph->links.buf;
     const int32_t *levels = graph->levels.buf;
     uint64_t all = (uint64_t)graph->links.len / LINK, start;
-    memcpy(&start, (const char *)graph->offsets.buf + row * sizeof(start), sizeof(start));
+    memcpy(&start, offset_of(graph, row), sizeof(start));
     uint64_t begin = start + (uint64_t)levels[level], end = start + (uint64_t)levels[level + 1];
     if (start > all || end > all) return (List){links, links};
     return (List){links + begin * LINK, links + end * LINK};
@@ -133,12 +141,16 @@ static Py_ssize_t walk(const Graph *graph, Py_ssize_t ef, Room *room) {
         for (Py_ssize_t i = 0; i < left; i++) {
             score = graph->product(room->query, codes_of(graph, room->todo[i]), graph->dim);
             Py_ssize_t place = put(room, &count, room->todo[i], score);
+            if (place < ef) PREFETCH(offset_of(graph, room->todo[i]));
             if (place < next) next = place;
         }
         while (next < count && best[next].done) next++;
-        if (next < count) {
-            List list = list_of(graph, best[next].row, 0);
-            fetch((const uint8_t *)list.begin, list.end - list.begin);
+        /* In place: of a function that only asks the memory, GCC thinks that it does nothing. */
+        Py_ssize_t end = count < ef ? count : ef, asked = 0;
+        for (Py_ssize_t i = next; i < end && asked < SOON; i++) {
+            if (best[i].done) continue;
+            fetch(list_of(graph, best[i].row, 0).begin, USUAL);
+            asked++;
         }
     }
     return count;
