@@ -79,17 +79,18 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None, what: str = "vectors")
     Scaled in float64 and rounded once, so that a row of more than a few dimensions comes out the
     same to the last bit when it goes in again; times a power of two, any row does.
     """
+    if type(vectors) is np.ndarray and vectors.dtype.char == "f" and vectors.shape == (1, dim):
+        one = vectors[0].astype(np.float64)  # a single query: every call counts
+        length = math.sqrt(np.dot(one, one))  # to the bit what vecdot gives
+        if 0 < length < np.inf:
+            one /= length
+            scaled: Float32Array = one.astype(np.float32)[None]
+            return scaled
     array = _as_matrix(vectors, what)
     if dim is not None and array.shape[1] != dim:
         raise DimensionError(
             f"{what} have dimension {array.shape[1]}, but this index has dimension {dim}"
         )
-    if len(array) == 1 and array.dtype == np.float32:  # a single query: every call counts
-        one = array.astype(np.float64)
-        length = math.sqrt(np.dot(one[0], one[0]))  # to the bit what vecdot gives
-        if 0 < length < np.inf:
-            scaled: Float32Array = (one / length).astype(np.float32)
-            return scaled
     with np.errstate(over="ignore"):  # infinity is refused below
         rows: Float32Array = np.asarray(array, dtype=np.float32, order="C")
     unit = np.empty_like(rows)

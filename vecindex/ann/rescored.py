@@ -132,6 +132,9 @@ def compiled_best(search: Callable[..., object], wanted: Wanted, threads: int | 
     counts = np.empty((count, 2), np.int32)
     places = np.empty((count, k if wanted.places else 0), np.int32)
     mask = NO_MASK if wanted.live is None else wanted.live.mask
+    if count == 1:  # FAISS, whose threads `in_pieces` sets, has no part in it
+        search(slice(0, 1), wanted.matrix, mask, scores, rows, counts, places)
+        return Best(scores, rows, places, counts)
     in_pieces(
         lambda part: search(
             part, wanted.matrix, mask, scores[part], rows[part], counts[part], places[part]

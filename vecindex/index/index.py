@@ -759,11 +759,10 @@ class VectorIndex(OtherFormats):
     ) -> Route:
         target = view.target if recall is None else inputs.check_share(recall, "recall")
         inputs.check_k(k)
-        if where is None and params is None and not exact:
-            known = view.routes.get((target, k, None, None))
-            if known is not None:
-                return known
         condition = None if where is None else parse(where)
+        known = None if exact else planner.known(view, k, condition, target, params)
+        if known is not None:  # another thread may clear them
+            return known
         request = Request(k, condition, exact, target, params, dry)
         return planner.choose(view, request, self._on_damage)
 

@@ -86,12 +86,25 @@ class Route:
     recall: float = 1.0
 
 
+def known(
+    view: View,
+    k: int,
+    where: Filter | None,
+    recall: float,
+    params: Mapping[str, Any] | Params | None,
+) -> Route | None:
+    """Return the route of a request that is not exact, if the view has kept it."""
+    try:
+        return view.routes.get(_key(k, where, recall, params))
+    except TypeError:  # a value that no parameter can have
+        return None
+
+
 def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> Route:
-    """Return how to carry out a request on a view."""
-    key = _key(request)
-    known = None if key is None else view.routes.get(key)  # another thread may clear them
-    if known is not None:
-        return known
+    """Return how to carry out a request on a view, and let the view keep it if it will not change.
+
+    Ask `known` first.
+    """
     total = view.state.live
     params = None
     if request.params is not None:
@@ -110,25 +123,21 @@ def choose(view: View, request: Request, on_damage: Callable[[str], object]) -> 
         return _exact(view, "asked for", searched, request.where)
     choice = _Choice(view, request, searched, params)
     route = choice.route(on_damage)
-    if choice.final and key is not None:
+    if choice.final:
         if len(view.routes) >= _KEPT_ROUTES:
             view.routes.clear()
-        view.routes[key] = route
+        view.routes[_key(request.k, request.where, request.recall, request.params)] = route
     return route
 
 
-def _key(request: Request) -> tuple[Hashable, ...] | None:
-    """Return what a route depends on, None if that cannot be a key."""
-    params = request.params
+def _key(
+    k: int, where: Filter | None, recall: float, params: Mapping[str, Any] | Params | None
+) -> tuple[Hashable, ...]:
+    """Return what a route depends on."""
     given: Hashable = params
     if isinstance(params, Mapping):  # 64, 64.0 and True are equal, but only one is a parameter
         given = tuple((name, type(value), value) for name, value in params.items())
-    key = (request.recall, request.k, request.where, given)
-    try:
-        hash(key)
-    except TypeError:  # a value that no parameter can have
-        return None
-    return None if request.exact else key
+    return recall, k, where, given
 
 
 def _exact(
