@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from ann_data import Mapper
 
-from vecindex.ann import Structure, build, hnsw
+from vecindex.ann import Structure, build, hnsw, lost, search_flat
+from vecindex.ann.base import Watch
 from vecindex.ann.hnsw import Hnsw
 from vecindex.ann.links import Links
-from vecindex.arrays import Float32Array, MappedRows, unit_rows
+from vecindex.arrays import Float32Array, Int64Array, MappedRows, unit_rows
 from vecindex.spec import HnswParams, HnswSpec
 
 Linker: TypeAlias = Callable[..., Hnsw]
@@ -78,3 +79,39 @@ def test_an_extension_loses_no_group(
     assert isinstance(base, Hnsw)
     assert reached(plain(spec, dense, base), dense.rows) < 1
     assert reached(build(spec, dense, base=base), dense.rows) == 1
+
+
+@pytest.mark.parametrize("codes", ["float32", "sq4"])
+@pytest.mark.parametrize("links", [1, 4, 5])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_neighbour_that_the_walk_from_a_row_misses_is_linked(
+    codes: str, links: int, *, listed: bool, mapped: Mapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows with few links ask lists of codes, too: here walks from every seventh row are blind."""
+    vectors = mapped(unit_rows(np.random.default_rng(7).normal(size=(3000, 16))))
+    rows, blind = vectors.rows, np.arange(0, len(vectors.rows), 7)
+    graph = build(HnswSpec(16, 40, codes), vectors)
+    assert isinstance(graph, Hnsw)
+    nearest = np.full(len(rows), -2)
+    nearest[blind] = search_flat(rows, rows[blind], 2)[1][:, 1]
+    at = Links(graph.index)
+    for row in blind.tolist():
+        ends = at.of(row)
+        ends[ends == nearest[row]] = ends[0]
+        ends[links:] = -1
+    real = graph.find
+
+    def find(queries: Float32Array, *rest: object) -> Int64Array:
+        found = real(queries, *rest)  # type: ignore[arg-type]
+        itself = search_flat(rows, queries, 1)
+        hidden = np.where(itself[0][:, 0] > 1 - 1e-6, nearest[itself[1][:, 0]], -2)
+        return np.where(found == hidden[:, None], -1, found)
+
+    monkeypatch.setattr(graph, "find", find)
+    monkeypatch.setattr(lost, "_LISTED", len(rows) if listed else len(rows) + 1)
+    lost.link_lost_rows(graph, 0, None, Watch())
+    share = np.mean([nearest[row] in at.of(row) for row in blind.tolist()])
+    if listed and links <= 4:  # an eighth of 32 places
+        assert share > 0.6  # the others are not found by their codes
+    else:
+        assert share < 0.2  # those that others lost, too
